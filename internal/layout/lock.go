@@ -1,0 +1,168 @@
+package layout
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+const (
+	// lockName is the file that is flocked. It stays when the lock is released:
+	// removing it would let two holders lock two files of one name.
+	lockName = privateDir + "/lock"
+	// heldName is made with O_EXCL where there is no flock, and removed at the
+	// end.
+	heldName = privateDir + "/lock.held"
+
+	maxLockBytes = 1 << 10
+)
+
+// errNoFlock says that the file system or platform has no flock.
+var errNoFlock = errors.New("no flock")
+
+// acquire takes the writer's lock and returns what releases it. It does not
+// wait: who writes to one disc twice at a time wants to know.
+func acquire(root *os.Root) (release func() error, err error) {
+	f, err := root.OpenFile(lockName, os.O_RDWR|os.O_CREATE, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	err = flock(f)
+	switch {
+	case errors.Is(err, errNoFlock):
+		return acquireExclusive(root, errors.Join(f.Close()))
+	case err != nil:
+		if errors.Is(err, ErrLocked) {
+			err = lockedError(root, lockName)
+		}
+		return nil, errors.Join(err, f.Close())
+	}
+	if err := writeHolder(f); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return func() error {
+		// Emptied first, so that nobody reads a holder that is gone. Unlocked
+		// before it is closed, since a process being forked at this moment has
+		// a copy of the open file, and would keep the lock until its exec.
+		return errors.Join(f.Truncate(0), funlock(f), f.Close())
+	}, nil
+}
+
+func writeHolder(f *os.File) error {
+	if err := f.Truncate(0); err != nil {
+		return err
+	}
+	_, err := f.WriteAt([]byte(self().String()), 0)
+	return err
+}
+
+// acquireExclusive takes the lock by making a file that must not exist. One
+// left behind by a process that is known to be gone is taken away.
+func acquireExclusive(root *os.Root, err error) (func() error, error) {
+	if err != nil {
+		return nil, err
+	}
+	for range 2 {
+		f, err := root.OpenFile(heldName, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+		if err == nil {
+			_, err = f.WriteString(self().String())
+			if err = errors.Join(err, f.Close()); err != nil {
+				return nil, errors.Join(err, root.Remove(heldName))
+			}
+			return func() error { return root.Remove(heldName) }, nil
+		}
+		if !errors.Is(err, fs.ErrExist) {
+			return nil, err
+		}
+		if !removeStale(root) {
+			break
+		}
+	}
+	return nil, lockedError(root, heldName)
+}
+
+// removeStale removes the lock file of a holder that is gone. It is renamed
+// first and read again, so that of two processes finding it stale, the second
+// does not remove the lock the first has just taken.
+func removeStale(root *os.Root) bool {
+	before, err := readFile(root, heldName, maxLockBytes)
+	if err != nil || !parseHolder(string(before)).gone(self()) {
+		return false
+	}
+	aside := path.Join(privateDir, "lock.stale-"+rand.Text())
+	if err := root.Rename(heldName, aside); err != nil {
+		return false
+	}
+	after, err := readFile(root, aside, maxLockBytes)
+	if err != nil || string(after) != string(before) {
+		_ = root.Rename(aside, heldName) // it was not the stale one: put it back
+		return false
+	}
+	return root.Remove(aside) == nil
+}
+
+// holder is who has a lock.
+type holder struct {
+	pid  int
+	host string
+	boot string // tells a restarted machine from the one that took the lock
+}
+
+func self() holder {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	return holder{pid: os.Getpid(), host: host, boot: bootID()}
+}
+
+func (h holder) String() string {
+	return fmt.Sprintf("pid %d\nhost %s\nboot %s\n", h.pid, h.host, h.boot)
+}
+
+// parseHolder is the inverse of String; what it does not understand stays zero.
+func parseHolder(text string) holder {
+	var h holder
+	for line := range strings.Lines(text) {
+		key, value, _ := strings.Cut(strings.TrimSpace(line), " ")
+		switch key {
+		case "pid":
+			h.pid, _ = strconv.Atoi(value)
+		case "host":
+			h.host = value
+		case "boot":
+			h.boot = value
+		}
+	}
+	return h
+}
+
+// gone reports whether the holder certainly no longer runs. Of another host
+// nothing is certain.
+func (h holder) gone(me holder) bool {
+	if h.pid <= 0 || h.host != me.host {
+		return false
+	}
+	if h.boot != "" && me.boot != "" && h.boot != me.boot {
+		return true
+	}
+	return !alive(h.pid)
+}
+
+func lockedError(root *os.Root, name string) error {
+	e := &LockedError{Path: filepath.Join(root.Name(), filepath.FromSlash(name))}
+	raw, err := readFile(root, name, maxLockBytes)
+	if err != nil {
+		return e
+	}
+	if h := parseHolder(string(raw)); h.pid > 0 {
+		e.Holder = fmt.Sprintf("pid %d on host %q", h.pid, h.host)
+	}
+	return e
+}

@@ -1,0 +1,78 @@
+package layout
+
+import (
+	"fmt"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	"oras.land/oras-go/v2/errdef"
+)
+
+// maxRepositoryName is the longest repository name registries accept, host
+// included.
+const maxRepositoryName = 255
+
+// The grammars of a host, a repository path and a tag. The host is checked
+// more strictly than oras-go does, since names come from hostile media and
+// end up in URLs and, with some consumers, in paths.
+var (
+	hostRegexp = regexp.MustCompile(`^(?:[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?(?:\.[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?)*|\[[a-fA-F0-9:]+\])(?::[0-9]{1,5})?$`)
+	pathRegexp = regexp.MustCompile(`^[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*)*$`)
+	tagRegexp  = regexp.MustCompile(`^\w[\w.-]{0,127}$`)
+	// schemeRegexp matches tags that name a manifest by its subject's digest,
+	// as cosign does: sha256-<hex>.sig.
+	schemeRegexp = regexp.MustCompile(`^(sha256|sha384|sha512)-([a-f0-9]{64,128})(?:\.[a-z0-9.]+)?$`)
+
+	unsafeRegexp = regexp.MustCompile(`[^a-z0-9]+`)
+)
+
+// splitName splits a full reference HOST/REPO:TAG at its tag.
+func splitName(name string) (repository, tag string, ok bool) {
+	slash := strings.LastIndexByte(name, '/')
+	colon := strings.LastIndexByte(name, ':')
+	if slash < 0 || colon < slash {
+		return "", "", false
+	}
+	repository, tag = name[:colon], name[colon+1:]
+	return repository, tag, isRepository(repository) && tagRegexp.MatchString(tag)
+}
+
+// isRepository reports whether name is HOST/REPO.
+func isRepository(name string) bool {
+	host, path, ok := strings.Cut(name, "/")
+	return ok && len(name) <= maxRepositoryName && hostRegexp.MatchString(host) && pathRegexp.MatchString(path)
+}
+
+// schemeSubject returns the digest a tag-scheme tag speaks of.
+func schemeSubject(tag string) (string, bool) {
+	m := schemeRegexp.FindStringSubmatch(tag)
+	if m == nil {
+		return "", false
+	}
+	return m[1] + ":" + m[2], true
+}
+
+// localName makes the repository name for entries without a full reference
+// out of the layout's directory name.
+func localName(dir string) string {
+	if abs, err := filepath.Abs(dir); err == nil {
+		dir = abs
+	}
+	name := unsafeRegexp.ReplaceAllString(strings.ToLower(filepath.Base(dir)), "-")
+	name = strings.Trim(name, "-")
+	if name == "" {
+		return "layout"
+	}
+	return name
+}
+
+func checkRoot(name, alias string) error {
+	if _, _, ok := splitName(name); !ok {
+		return fmt.Errorf("root name %q is not HOST/REPOSITORY:TAG: %w", name, errdef.ErrInvalidReference)
+	}
+	if alias != "" && !tagRegexp.MatchString(alias) {
+		return fmt.Errorf("alias %q is not a tag: %w", alias, errdef.ErrInvalidReference)
+	}
+	return nil
+}

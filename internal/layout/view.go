@@ -1,0 +1,102 @@
+package layout
+
+import (
+	"maps"
+	"slices"
+	"sync"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// view is an index sorted out by name. It does not change once made, except
+// that its graph is read when first needed.
+type view struct {
+	entries      []ocispec.Descriptor
+	names        map[string]ocispec.Descriptor            // by every name an entry has
+	full         map[string]ocispec.Descriptor            // by full name
+	fullNames    []string                                 // sorted
+	tags         map[string]map[string]ocispec.Descriptor // by repository and tag
+	scheme       map[digest.Digest][]scheme               // bare tag-scheme tags by subject
+	untagged     []ocispec.Descriptor                     // further roots of the local repository
+	local        string
+	repositories []string // sorted
+
+	mu    sync.Mutex
+	graph *graph
+}
+
+// scheme is a bare tag that names a manifest by its subject's digest.
+type scheme struct {
+	tag  string
+	desc ocispec.Descriptor
+}
+
+func newView(index ocispec.Index, local string) *view {
+	v := &view{
+		entries: index.Manifests,
+		names:   map[string]ocispec.Descriptor{},
+		full:    map[string]ocispec.Descriptor{},
+		tags:    map[string]map[string]ocispec.Descriptor{},
+		scheme:  map[digest.Digest][]scheme{},
+		local:   local,
+	}
+	rooted := map[digest.Digest]bool{}
+	var rest []ocispec.Descriptor
+	for _, e := range v.entries {
+		if checkDescriptor(e) != nil {
+			continue // of an algorithm this program does not know
+		}
+		name := fullName(e)
+		if name == "" {
+			rest = append(rest, e)
+			continue
+		}
+		repository, tag, _ := splitName(name)
+		v.full[name] = e
+		v.addTag(repository, tag, e)
+		rooted[e.Digest] = true
+	}
+	for _, e := range rest {
+		v.addRest(e, rooted[e.Digest])
+	}
+	for _, e := range v.entries { // full names last: no alias may shadow one
+		if name := e.Annotations[ocispec.AnnotationRefName]; name != "" && checkDescriptor(e) == nil {
+			v.names[name] = e
+		}
+	}
+	maps.Copy(v.names, v.full)
+	v.fullNames = slices.Sorted(maps.Keys(v.full))
+	if len(v.untagged) > 0 && v.tags[local] == nil {
+		v.tags[local] = map[string]ocispec.Descriptor{}
+	}
+	v.repositories = slices.Sorted(maps.Keys(v.tags))
+	return v
+}
+
+// addRest files an entry without a full name. A bare tag of a manifest that
+// also has a full name is that root's alias. In a layout with full names the
+// untagged entries are referrers and children of its roots; without any, they
+// are all that there is.
+func (v *view) addRest(e ocispec.Descriptor, rooted bool) {
+	tag := e.Annotations[ocispec.AnnotationRefName]
+	bare := tagRegexp.MatchString(tag)
+	if subject, ok := schemeSubject(tag); ok {
+		d := digest.Digest(subject)
+		v.scheme[d] = append(v.scheme[d], scheme{tag: tag, desc: e})
+		bare = bare && len(v.full) == 0
+	}
+	switch {
+	case bare && !rooted && e.Annotations[annotationAliasOf] == "":
+		v.addTag(v.local, tag, e)
+	case len(v.full) == 0:
+		v.untagged = append(v.untagged, e)
+	}
+}
+
+func (v *view) addTag(repository, tag string, desc ocispec.Descriptor) {
+	if v.tags[repository] == nil {
+		v.tags[repository] = map[string]ocispec.Descriptor{}
+	}
+	v.tags[repository][tag] = desc
+}

@@ -1,0 +1,304 @@
+package layout
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"slices"
+	"sync"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"oras.land/oras-go/v2/errdef"
+)
+
+// partialDir holds blobs that are still arriving.
+const partialDir = privateDir + "/partial"
+
+// Writer adds to a layout. It reads like a [Layout], its own uncommitted roots
+// included. All methods may be called concurrently, but for [Writer.Close],
+// which must be the last.
+type Writer struct {
+	*Layout
+	disk    disk
+	release func() error
+
+	mu       sync.Mutex
+	state    state
+	edits    []edit // since the last commit
+	closed   bool
+	inflight map[digest.Digest]chan struct{} // blobs being ingested
+}
+
+// OpenWriter opens the layout in dir for writing and makes it, and dir, when
+// they are not there. A directory with other files in it is taken as it is. The
+// layout is locked against other writers until [Writer.Close]; readers are not
+// kept out. A commit that was cut off is completed. Errors: [*LockedError] at
+// once when another process has the lock, those of [Open], and those of the
+// file system (syscall.EROFS on read-only media).
+func OpenWriter(ctx context.Context, dir string) (*Writer, error) {
+	w, err := openWriter(ctx, dir)
+	if err != nil {
+		return nil, fmt.Errorf("open layout %s for writing: %w", dir, err)
+	}
+	return w, nil
+}
+
+func openWriter(ctx context.Context, dir string) (_ *Writer, err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, err
+	}
+	w := &Writer{disk: disk{root: root}, inflight: map[digest.Digest]chan struct{}{}}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, w.Close())
+		}
+	}()
+	if err := w.disk.mkdir(privateDir); err != nil {
+		return nil, err
+	}
+	if w.release, err = acquire(root); err != nil {
+		return nil, err
+	}
+	if err := w.prepare(); err != nil {
+		return nil, err
+	}
+	w.Layout = newLayout(dir, w.state.index)
+	return w, nil
+}
+
+// prepare makes what is missing of a layout, oci-layout last, so that no reader
+// takes a half-made one for a layout, and completes a commit that was cut off.
+func (w *Writer) prepare() error {
+	root := w.disk.root
+	err := checkLayoutFile(root)
+	fresh := errors.Is(err, ErrNotLayout) && layoutFileMissing(root)
+	if err != nil && !fresh {
+		return err
+	}
+	if err := w.disk.mkdir(path.Join(ocispec.ImageBlobsDir, digest.SHA256.String())); err != nil {
+		return err
+	}
+	w.state, err = readState(root)
+	if errors.Is(err, fs.ErrNotExist) {
+		w.state, err = state{}, nil
+	}
+	if err != nil {
+		return err
+	}
+	if err := w.completeCommit(); err != nil {
+		return err
+	}
+	if !fresh {
+		return nil
+	}
+	raw, err := json.Marshal(ocispec.ImageLayout{Version: ocispec.ImageLayoutVersion})
+	if err != nil {
+		return err
+	}
+	return w.disk.replace(ocispec.ImageLayoutFile, append(raw, '\n'))
+}
+
+// layoutFileMissing reports whether oci-layout is not there or empty, as a
+// power failure while it was made leaves it.
+func layoutFileMissing(root *os.Root) bool {
+	info, err := root.Stat(ocispec.ImageLayoutFile)
+	return errors.Is(err, fs.ErrNotExist) || err == nil && info.Mode().IsRegular() && info.Size() == 0
+}
+
+// completeCommit brings index.json to what the slot that counts says, or makes
+// an empty one where there is none.
+func (w *Writer) completeCommit() error {
+	if w.state.onDisk != "" && w.state.carried == nil {
+		return nil
+	}
+	var raw []byte
+	if w.state.carried != nil {
+		raw = slices.Concat(w.state.carried.Index, []byte("\n"))
+	} else {
+		var err error
+		if raw, err = formatIndex(w.state.index); err != nil {
+			return err
+		}
+	}
+	if err := w.disk.replace(ocispec.ImageIndexFile, raw); err != nil {
+		return err
+	}
+	w.state.onDisk, w.state.carried = digest.FromBytes(raw), nil
+	return nil
+}
+
+// SetRoot gives the manifest desc the full name HOST/REPOSITORY:TAG and, unless
+// alias is "", a second entry under that tag-shaped name, for tools that take
+// no others. What had the name or the alias before loses it. Readers see it
+// after [Writer.Commit]. Only media type, digest and size of desc are kept.
+// Errors: errdef.ErrInvalidReference, errdef.ErrInvalidDigest.
+func (w *Writer) SetRoot(name, alias string, desc ocispec.Descriptor) error {
+	if err := errors.Join(checkRoot(name, alias), checkDescriptor(desc)); err != nil {
+		return fmt.Errorf("set root %s: %w", name, err)
+	}
+	return w.edit(setRoot(name, alias, desc))
+}
+
+// RemoveRoot takes the entry of a full name and its alias out of the index, at
+// the next [Writer.Commit]. Blobs stay. A name that is not there is no error.
+func (w *Writer) RemoveRoot(name string) error {
+	return w.edit(removeRoot(name))
+}
+
+// AddUntagged lists a manifest without a name, at the next [Writer.Commit].
+// Every referrer must be listed so: other tools find referrers nowhere else.
+// Only media type, digest and size of desc are kept. Errors:
+// errdef.ErrInvalidDigest.
+func (w *Writer) AddUntagged(desc ocispec.Descriptor) error {
+	if err := checkDescriptor(desc); err != nil {
+		return fmt.Errorf("add untagged manifest: %w", err)
+	}
+	return w.edit(addUntagged(desc))
+}
+
+func (w *Writer) edit(e edit) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.closed {
+		return fs.ErrClosed
+	}
+	w.edits = append(w.edits, e)
+	w.Layout.mu.Lock()
+	defer w.Layout.mu.Unlock()
+	// Copied, since a view made earlier reads the old entries.
+	w.Layout.index.Manifests = slices.Clone(w.Layout.index.Manifests)
+	e.apply(&w.Layout.index)
+	w.Layout.view = nil
+	return nil
+}
+
+// Commit makes the roots and untagged manifests set so far durable, and visible
+// to readers, all or none. The same entries make the same bytes of index.json,
+// in whatever order they were set; nothing is written when nothing changed.
+// What another tool wrote to index.json since the writer was opened is kept,
+// with this writer's changes on top. Errors: errdef.ErrNotFound when a manifest
+// that was set is not in the layout. After an error the changes are still
+// pending, and Commit may be called again.
+func (w *Writer) Commit(ctx context.Context) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.closed {
+		return fmt.Errorf("commit layout: %w", fs.ErrClosed)
+	}
+	if err := w.commit(ctx); err != nil {
+		return fmt.Errorf("commit layout %s: %w", w.dir, err)
+	}
+	return nil
+}
+
+func (w *Writer) commit(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	for _, e := range w.edits {
+		if e.needs == nil {
+			continue
+		}
+		if ok, err := blobExists(w.disk.root, *e.needs); err != nil {
+			return err
+		} else if !ok {
+			return notFound("manifest " + e.needs.Digest.String())
+		}
+	}
+	var err error
+	if w.state, err = readState(w.disk.root); err != nil {
+		return err
+	}
+	index := w.state.index
+	for _, e := range w.edits {
+		e.apply(&index)
+	}
+	raw, err := formatIndex(index)
+	if err != nil {
+		return err
+	}
+	if err := w.save(raw); err != nil {
+		return err
+	}
+	w.edits = nil
+	w.Layout.mu.Lock()
+	defer w.Layout.mu.Unlock()
+	w.Layout.index, err = parseIndex(raw)
+	w.Layout.view = nil
+	return err
+}
+
+// save writes the slot, then index.json, then removes slots nobody needs: all
+// but the new one and the newest valid one before it.
+func (w *Writer) save(raw []byte) error {
+	next := slot{Generation: w.state.generation + 1, Replaces: w.state.onDisk, Index: raw[:len(raw)-1]}
+	next.Digest = digest.FromBytes(next.Index)
+	last := w.state.newest
+	if last != nil && last.Digest == next.Digest && w.state.onDisk == digest.FromBytes(raw) {
+		return nil
+	}
+	if next.Generation >= maxGeneration {
+		return fmt.Errorf("slot %d: %w", w.state.generation, errdef.ErrSizeExceedsLimit)
+	}
+	if err := w.disk.write(slotName(next.Generation), formatSlot(next)); err != nil {
+		return err
+	}
+	if err := w.disk.replace(ocispec.ImageIndexFile, raw); err != nil {
+		return err
+	}
+	generations, err := listSlots(w.disk.root)
+	if err != nil {
+		return err
+	}
+	for _, n := range generations {
+		if n == next.Generation || last != nil && n == last.Generation {
+			continue
+		}
+		if err := w.disk.root.Remove(slotName(n)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// DirSyncRefused reports whether the file system refused to flush a directory
+// so far. A power failure may then undo the latest blobs and commit, but not
+// tear them.
+func (w *Writer) DirSyncRefused() bool { return w.disk.dirSyncRefused.Load() }
+
+// Close releases the lock. Changes that were not committed are lost; blobs and
+// partial blobs stay. It may be called twice.
+func (w *Writer) Close() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.closed {
+		return nil
+	}
+	w.closed = true
+	if w.release == nil {
+		return w.disk.root.Close()
+	}
+	w.removeEmptyPartials()
+	return errors.Join(w.release(), w.disk.root.Close())
+}
+
+// removeEmptyPartials tidies up. Removing fails, as it should, where something
+// is left to continue.
+func (w *Writer) removeEmptyPartials() {
+	for _, alg := range []digest.Algorithm{digest.SHA256, digest.SHA384, digest.SHA512} {
+		_ = w.disk.root.Remove(path.Join(partialDir, alg.String()))
+	}
+	_ = w.disk.root.Remove(partialDir)
+}
