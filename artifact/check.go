@@ -1,0 +1,384 @@
+package artifact
+
+import (
+	"fmt"
+	"io/fs"
+	"math"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/mod/semver"
+)
+
+var (
+	appID       = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)+(/[a-z0-9]+(([._]|__|-+)[a-z0-9]+)*)+$`)
+	platform    = regexp.MustCompile(`^[a-z0-9]+/[a-z0-9_]+(/[a-z0-9.]+)?$`)
+	octalMode   = regexp.MustCompile(`^0?[0-7]{3}$`)
+	imageSyntax = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._:/@-]{0,511}$`)
+)
+
+// maxComponents bounds what the checks, some of which compare every component
+// with every other, may be given by a hostile release.
+const maxComponents = 500
+
+// CheckVersion fails unless v is a SemVer 2 version without build metadata,
+// which is also a legal tag (https://semver.org/spec/v2.0.0.html).
+func CheckVersion(v string) error {
+	if !semver.IsValid("v"+v) || semver.Canonical("v"+v) != "v"+v || len(v) > 128 {
+		return fmt.Errorf("want a version as 1.2.3 or 1.2.3-rc.1 (SemVer 2 without build metadata), got %q", v)
+	}
+	return nil
+}
+
+// CompareVersions orders two versions by SemVer precedence.
+func CompareVersions(a, b string) int { return semver.Compare("v"+a, "v"+b) }
+
+// checkHead reports what is wrong with the fields that say which app this is.
+func (t *Template) checkHead(f *findings) {
+	if t.APIVersion != APIVersion {
+		f.add("apiVersion", "want %s, got %q", APIVersion, t.APIVersion)
+	}
+	if t.Kind != AppKind {
+		f.add("kind", "want %s, got %q", AppKind, t.Kind)
+	}
+	if !appID.MatchString(t.ID) || len(t.ID) > 200 {
+		f.add("id", "want a DNS domain and a path in lower case, as example.com/shop, got %q", t.ID)
+	}
+	if err := CheckVersion(t.Version); err != nil {
+		f.add("version", "%v", err)
+	}
+	if len(t.Platforms) == 0 {
+		f.add("platforms", "want at least one platform, as linux/amd64")
+	}
+	for i, p := range t.Platforms {
+		field := fmt.Sprintf("platforms[%d]", i)
+		if !platform.MatchString(p) {
+			f.add(field, "want a platform as linux/amd64, got %q", p)
+		} else if slices.Contains(t.Platforms[:i], p) {
+			f.add(field, "%s is listed twice", p)
+		}
+	}
+}
+
+// checkBody reports everything else that is wrong with t beyond its shape.
+func (t *Template) checkBody(f *findings) {
+	for _, name := range sortedKeys(t.Parameters) {
+		t.Parameters[name].check(f, joinField("parameters", name), name)
+	}
+	if len(t.Components) == 0 {
+		f.add("components", "want at least one component")
+	}
+	if len(t.Components) > maxComponents {
+		f.add("components", "want at most %d components, got %d", maxComponents, len(t.Components))
+		return
+	}
+	names := map[string]string{}
+	for _, key := range t.Keys() {
+		t.checkComponent(f, joinField("components", key), key, names)
+	}
+	t.checkCycles(f)
+	t.checkPublished(f)
+}
+
+func (t *Template) checkComponent(f *findings, field, key string, names map[string]string) {
+	c := t.Components[key]
+	for _, name := range append([]string{key}, c.Aliases...) {
+		if !componentKey.MatchString(name) {
+			f.add(field, "want a key of lower-case letters, digits and -, starting with a letter, at most 40 long, got %q", name)
+		}
+		if other, taken := names[name]; taken {
+			f.add(field, "the name %s belongs to component %s already", name, other)
+		}
+		names[name] = key
+	}
+	if !imageSyntax.MatchString(c.Image) {
+		f.add(joinField(field, "image"), "want an image reference as registry.example.com/shop/web:1.0.0, got %q", c.Image)
+	}
+	switch c.Kind {
+	case "", KindService, KindStateful, KindDaemon, KindJob, KindCron:
+	default:
+		f.add(joinField(field, "kind"), "want service, stateful, daemon, job or cron, got %q", c.Kind)
+	}
+	if c.Replicas < 0 || c.Replicas > 1000 {
+		f.add(joinField(field, "replicas"), "want a number from 1 to 1000, got %d", c.Replicas)
+	}
+	for i, x := range c.Entrypoint {
+		t.checkText(f, fmt.Sprintf("%s[%d]", joinField(field, "entrypoint"), i), key, x)
+	}
+	for i, x := range c.Args {
+		t.checkText(f, fmt.Sprintf("%s[%d]", joinField(field, "args"), i), key, x)
+	}
+	for _, name := range sortedKeys(c.Env) {
+		at := joinField(joinField(field, "env"), name)
+		checkEnvName(f, at, name)
+		t.checkText(f, at, key, c.Env[name].Text)
+	}
+	for _, name := range sortedKeys(c.Exports) {
+		at := joinField(joinField(field, "exports"), name)
+		checkEnvName(f, at, name)
+		t.checkText(f, at, key, c.Exports[name])
+	}
+	c.checkPorts(f, joinField(field, "ports"), key, t)
+	c.checkPaths(f, field)
+	c.checkHealth(f, joinField(field, "health"))
+	if c.Resources != nil {
+		c.Resources.check(f, joinField(field, "resources"))
+	}
+	for _, dep := range sortedKeys(c.DependsOn) {
+		t.checkDependency(f, joinField(joinField(field, "dependsOn"), dep), key, dep, c.DependsOn[dep])
+	}
+}
+
+func checkEnvName(f *findings, field, name string) {
+	if !envName.MatchString(name) {
+		f.add(field, "want a name of letters, digits and _, not starting with a digit")
+	}
+}
+
+// checkText reports references of a text of component key that name nothing.
+func (t *Template) checkText(f *findings, field, key string, x Text) {
+	for _, r := range x.References() {
+		if err := t.resolves(r, key); err != nil {
+			f.add(field, "%s: %v", r, err)
+		}
+	}
+}
+
+func (t *Template) resolves(r Reference, self string) error {
+	if r.Scope == ScopeParameter {
+		if _, ok := t.Parameters[r.Name]; !ok {
+			return fmt.Errorf("no such parameter%s", suggest(r.Name, sortedKeys(t.Parameters)))
+		}
+		return nil
+	}
+	key := r.Component
+	if key == "" {
+		key = self
+	}
+	c, ok := t.Components[key]
+	if !ok {
+		return fmt.Errorf("no component %s%s", key, suggest(key, t.Keys()))
+	}
+	switch r.Scope {
+	case ScopePort:
+		if _, ok := c.Ports[r.Name]; !ok {
+			return fmt.Errorf("component %s has no port %s%s", key, r.Name, suggest(r.Name, sortedKeys(c.Ports)))
+		}
+	case ScopeExport:
+		if _, ok := c.Exports[r.Name]; !ok {
+			return fmt.Errorf("component %s exports no %s%s", key, r.Name, suggest(r.Name, sortedKeys(c.Exports)))
+		}
+	}
+	return nil
+}
+
+func suggest(word string, candidates []string) string {
+	if n := nearest(word, candidates); n != "" {
+		return fmt.Sprintf("; did you mean %q?", n)
+	}
+	return ""
+}
+
+func (c Component) checkPorts(f *findings, field, key string, t *Template) {
+	taken := map[string]string{}
+	for _, name := range sortedKeys(c.Ports) {
+		p := c.Ports[name]
+		at := joinField(field, name)
+		if !portName.MatchString(name) {
+			f.add(at, "want a port name of lower-case letters, digits and -, at most 15 long")
+		}
+		if p.Port < 1 || p.Port > 65535 {
+			f.add(joinField(at, "port"), "want a port from 1 to 65535, got %d", p.Port)
+		}
+		if p.Protocol != "" && p.Protocol != "tcp" && p.Protocol != "udp" {
+			f.add(joinField(at, "protocol"), "want tcp or udp, got %q", p.Protocol)
+		}
+		id := fmt.Sprintf("%d/%s", p.Port, protocol(p))
+		if other, dup := taken[id]; dup && p.Port > 0 {
+			f.add(at, "%s is the number of port %s already", id, other)
+		}
+		taken[id] = name
+		if p.Publish == nil {
+			continue
+		}
+		t.checkText(f, joinField(at, "publish"), key, p.Publish.Text)
+		if c.Replicas > 1 {
+			f.add(joinField(at, "publish"), "a published port cannot be shared by %d replicas on one host", c.Replicas)
+		}
+	}
+}
+
+func protocol(p Port) string {
+	if p.Protocol == "" {
+		return "tcp"
+	}
+	return p.Protocol
+}
+
+// checkPublished reports ports of the host that two components would take. A
+// parameter counts with its default: who installs twice may choose otherwise,
+// who accepts the defaults must get a working app.
+func (t *Template) checkPublished(f *findings) {
+	taken := map[string]string{}
+	for _, key := range t.Keys() {
+		for _, name := range sortedKeys(t.Components[key].Ports) {
+			p := t.Components[key].Ports[name]
+			if p.Publish == nil {
+				continue
+			}
+			at := joinField(joinField(joinField(joinField("components", key), "ports"), name), "publish")
+			v, err := p.Publish.Expand(t.defaultOf)
+			if err != nil {
+				continue // chosen by the site, or reported as a bad reference
+			}
+			n, ok := Parameter{Type: "integer"}.convert(v)
+			if port, isInt := n.(int64); !ok || !isInt || port < 1 || port > 65535 {
+				f.add(at, "want a port from 1 to 65535, got %s", Format(v))
+				continue
+			}
+			id := fmt.Sprintf("%d/%s", n, protocol(p))
+			if other, dup := taken[id]; dup {
+				f.add(at, "port %s of the host is taken by %s already", id, other)
+			}
+			taken[id] = key + "." + name
+		}
+	}
+}
+
+func (t *Template) defaultOf(r Reference) (any, error) {
+	if v := t.Parameters[r.Name].Default; r.Scope == ScopeParameter && v != nil {
+		return v, nil
+	}
+	return nil, fmt.Errorf("%s is not known before install", r)
+}
+
+// validSource reports whether s is a path beside app.yaml that is the same on
+// every system and never leads out of its directory.
+func validSource(s string) bool {
+	return fs.ValidPath(s) && s != "." && !strings.ContainsAny(s, "\\:\n\r\x00")
+}
+
+// checkPaths reports bad sources, targets and volumes, and targets that hide
+// each other.
+func (c Component) checkPaths(f *findings, field string) {
+	taken := map[string]string{}
+	claim := func(at, p string) {
+		if !path.IsAbs(p) || path.Clean(p) != p || p == "/" || strings.ContainsAny(p, ":\n\r\x00") {
+			f.add(at, "want an absolute path inside the container, without . or .., got %q", p)
+			return
+		}
+		if other, dup := taken[p]; dup {
+			f.add(at, "%s is the path of %s already", p, other)
+		}
+		taken[p] = at
+		for up := path.Dir(p); up != "/"; up = path.Dir(up) {
+			if _, isFile := c.Files[up]; isFile {
+				f.add(at, "lies below the file %s", up)
+			}
+		}
+	}
+	for _, target := range sortedKeys(c.Files) {
+		file := c.Files[target]
+		at := joinField(joinField(field, "files"), target)
+		claim(at, target)
+		if !validSource(file.Source) {
+			f.add(joinField(at, "source"), "want a path beside app.yaml that stays inside its directory, with forward slashes, got %q", file.Source)
+		}
+		if file.Mode != "" && !octalMode.MatchString(file.Mode) {
+			f.add(joinField(at, "mode"), "want an octal mode in quotes, as \"0444\", got %q", file.Mode)
+		}
+		if file.UID < 0 || file.GID < 0 || file.UID > math.MaxInt32 || file.GID > math.MaxInt32 {
+			f.add(at, "want uid and gid from 0 to 2147483647")
+		}
+	}
+	for _, name := range sortedKeys(c.Volumes) {
+		v := c.Volumes[name]
+		at := joinField(joinField(field, "volumes"), name)
+		if !componentKey.MatchString(name) {
+			f.add(at, "want a volume name of lower-case letters, digits and -")
+		}
+		claim(joinField(at, "path"), v.Path)
+		if v.Size != "" {
+			if _, err := Quantity(v.Size); err != nil {
+				f.add(joinField(at, "size"), "%v", err)
+			}
+		}
+	}
+}
+
+func (c Component) checkHealth(f *findings, field string) {
+	h := c.Health
+	if h == nil {
+		return
+	}
+	given := 0
+	if h.HTTP != nil {
+		given++
+		c.checkHealthPort(f, joinField(joinField(field, "http"), "port"), h.HTTP.Port)
+		if h.HTTP.Path != "" && !strings.HasPrefix(h.HTTP.Path, "/") {
+			f.add(joinField(joinField(field, "http"), "path"), "want a path that starts with /, got %q", h.HTTP.Path)
+		}
+	}
+	if h.TCP != "" {
+		given++
+		c.checkHealthPort(f, joinField(field, "tcp"), h.TCP)
+	}
+	if h.Exec != nil {
+		given++
+		if len(h.Exec) == 0 {
+			f.add(joinField(field, "exec"), "want a command")
+		}
+	}
+	if given != 1 {
+		f.add(field, "want exactly one of http, tcp and exec, got %d", given)
+	}
+	if h.Retries < 0 || h.Retries > 10_000 {
+		f.add(joinField(field, "retries"), "want a number from 1 to 10000, got %d", h.Retries)
+	}
+	for name, d := range map[string]Duration{"interval": h.Interval, "timeout": h.Timeout, "startPeriod": h.StartPeriod} {
+		if v, err := time.ParseDuration(string(d)); d != "" && (err != nil || v <= 0 || v > time.Hour) {
+			f.add(joinField(field, name), "want a duration up to 1h, as 5s, got %q", d)
+		}
+	}
+}
+
+func (c Component) checkHealthPort(f *findings, field, name string) {
+	p, ok := c.Ports[name]
+	if !ok {
+		f.add(field, "no port %q in this component%s", name, suggest(name, sortedKeys(c.Ports)))
+	} else if protocol(p) != "tcp" {
+		f.add(field, "want a tcp port, %s is %s", name, p.Protocol)
+	}
+}
+
+func (r Resources) check(f *findings, field string) {
+	if r.CPU != "" {
+		if _, err := Cores(r.CPU); err != nil {
+			f.add(joinField(field, "cpu"), "%v", err)
+		}
+	}
+	if r.Memory != "" {
+		if n, err := Quantity(r.Memory); err != nil || n < 4<<20 {
+			f.add(joinField(field, "memory"), "want at least 4Mi, as 256Mi or 1G, got %q", r.Memory)
+		}
+	}
+}
+
+func (t *Template) checkDependency(f *findings, field, key, dep string, want Condition) {
+	c, ok := t.Components[dep]
+	switch {
+	case dep == key:
+		f.add(field, "a component cannot wait for itself")
+	case !ok:
+		f.add(field, "no component %s%s", dep, suggest(dep, t.Keys()))
+	case want == Healthy && c.Health == nil:
+		f.add(field, "waits for %s to be healthy, but %s has no health check", dep, dep)
+	case want == Completed && c.Kind != KindJob:
+		f.add(field, "waits for %s to complete, but %s is not of kind job", dep, dep)
+	case want != Started && want != Healthy && want != Completed:
+		f.add(field, "want started, healthy or completed, got %q", want)
+	}
+}

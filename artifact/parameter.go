@@ -1,0 +1,148 @@
+package artifact
+
+import (
+	"fmt"
+	"math"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+func (p Parameter) check(f *findings, field, name string) {
+	if !parameterName.MatchString(name) {
+		f.add(field, "want a parameter name of letters, digits and _, starting with a letter")
+	}
+	switch p.Type {
+	case "string", "integer", "number", "boolean":
+	default:
+		f.add(joinField(field, "type"), "want string, integer, number or boolean, got %q", p.Type)
+		return
+	}
+	if p.Generate != nil && (p.Generate.Length < 8 || p.Generate.Length > 256) {
+		f.add(joinField(field, "generate"), "want a length from 8 to 256, got %d", p.Generate.Length)
+	}
+	if p.Generate != nil && (p.Type != "string" || p.Default != nil) {
+		f.add(joinField(field, "generate"), "is for strings without a default")
+	}
+	if p.Minimum != nil && p.Maximum != nil && *p.Minimum > *p.Maximum {
+		f.add(joinField(field, "minimum"), "is above the maximum, %s", Format(*p.Maximum))
+	}
+	if _, err := p.pattern(); err != nil {
+		f.add(joinField(field, "pattern"), "want an RE2 expression: %v", err)
+		return
+	}
+	bare := p
+	bare.Enum = nil
+	for i, v := range p.Enum {
+		if _, err := bare.Accept(v); err != nil {
+			f.add(fmt.Sprintf("%s[%d]", joinField(field, "enum"), i), "%v", err)
+		}
+	}
+	if p.Default != nil {
+		if _, err := p.Accept(p.Default); err != nil {
+			f.add(joinField(field, "default"), "%v", err)
+		}
+	}
+}
+
+// pattern returns the expression that the whole string must match. It is
+// compiled alone too, so that it cannot close the group it is put in.
+func (p Parameter) pattern() (*regexp.Regexp, error) {
+	if _, err := regexp.Compile(p.Pattern); err != nil {
+		return nil, err
+	}
+	return regexp.Compile(`\A(?:` + p.Pattern + `)\z`)
+}
+
+// Accept returns v as a value of p, or says what p wants instead. A string is
+// read as the parameter's type, so that values given on a command line pass.
+// The error never repeats the value of a secret.
+func (p Parameter) Accept(v any) (any, error) {
+	shown := fmt.Sprintf("%q", Format(v))
+	if p.Secret {
+		shown = "another value"
+	}
+	value, ok := p.convert(v)
+	if !ok {
+		return nil, fmt.Errorf("want %s, got %s", p.wants(), shown)
+	}
+	switch x := value.(type) {
+	case int64:
+		if !p.inRange(float64(x)) {
+			return nil, fmt.Errorf("want %s, got %s", p.wants(), shown)
+		}
+	case float64:
+		if !p.inRange(x) {
+			return nil, fmt.Errorf("want %s, got %s", p.wants(), shown)
+		}
+	case string:
+		if p.Pattern != "" {
+			re, err := p.pattern()
+			if err != nil || !re.MatchString(x) {
+				return nil, fmt.Errorf("want a string that matches %s, got %s", p.Pattern, shown)
+			}
+		}
+	}
+	if len(p.Enum) > 0 && !slices.ContainsFunc(p.Enum, func(e any) bool {
+		allowed, ok := p.convert(e)
+		return ok && allowed == value
+	}) {
+		choices := make([]string, len(p.Enum))
+		for i, e := range p.Enum {
+			choices[i] = Format(e)
+		}
+		return nil, fmt.Errorf("want one of %s, got %s", strings.Join(choices, ", "), shown)
+	}
+	return value, nil
+}
+
+// convert returns v as the Go type of p: string, int64, float64 or bool.
+func (p Parameter) convert(v any) (any, bool) {
+	s, isString := v.(string)
+	switch p.Type {
+	case "string":
+		return s, isString
+	case "boolean":
+		if b, ok := v.(bool); ok {
+			return b, true
+		}
+		return s == "true", s == "true" || s == "false"
+	}
+	var n float64
+	switch x := v.(type) {
+	case int:
+		n = float64(x)
+	case int64:
+		n = float64(x)
+	case float64:
+		n = x
+	case string:
+		parsed, err := strconv.ParseFloat(x, 64)
+		if err != nil {
+			return nil, false
+		}
+		n = parsed
+	default:
+		return nil, false
+	}
+	if p.Type == "number" {
+		return n, !math.IsNaN(n) && !math.IsInf(n, 0)
+	}
+	return int64(n), n == math.Trunc(n) && math.Abs(n) <= maxInteger
+}
+
+func (p Parameter) inRange(n float64) bool {
+	return (p.Minimum == nil || n >= *p.Minimum) && (p.Maximum == nil || n <= *p.Maximum)
+}
+
+func (p Parameter) wants() string {
+	s := map[string]string{"string": "a string", "integer": "an integer", "number": "a number", "boolean": "true or false"}[p.Type]
+	if p.Minimum != nil {
+		s += " from " + Format(*p.Minimum)
+	}
+	if p.Maximum != nil {
+		s += " up to " + Format(*p.Maximum)
+	}
+	return s
+}
