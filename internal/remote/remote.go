@@ -1,0 +1,111 @@
+// Package remote opens repositories of OCI registries
+// (https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md) with
+// the credentials the person already has, retrying what passes.
+//
+// [NewClient] is made once for a command; [Client.Repository] opens one
+// repository without touching the network. The protocol itself is oras-go's.
+package remote
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+
+	"oras.land/oras-go/v2/registry/remote"
+	"oras.land/oras-go/v2/registry/remote/auth"
+	"oras.land/oras-go/v2/registry/remote/credentials"
+	"oras.land/oras-go/v2/registry/remote/errcode"
+	"oras.land/oras-go/v2/registry/remote/retry"
+)
+
+// Options configure a Client. The zero value talks HTTPS, without credentials.
+type Options struct {
+	// UserAgent is sent with each request.
+	UserAgent string
+	// PlainHTTP uses HTTP for every registry. Registries on a loopback address
+	// are always reached by HTTP.
+	PlainHTTP bool
+	// DockerConfig takes credentials from the Docker configuration and the
+	// credential helpers it names.
+	DockerConfig bool
+	// Transport carries the requests; nil means http.DefaultTransport.
+	Transport http.RoundTripper
+}
+
+// Client opens repositories that share connections, tokens and credentials. It
+// may be used concurrently.
+type Client struct {
+	auth      *auth.Client
+	plainHTTP bool
+}
+
+// NewClient returns a client. It fails only when a Docker configuration is asked
+// for and cannot be read.
+func NewClient(opts Options) (*Client, error) {
+	header := http.Header{}
+	if opts.UserAgent != "" {
+		header.Set("User-Agent", opts.UserAgent)
+	}
+	c := &Client{
+		auth: &auth.Client{
+			Client: &http.Client{Transport: retry.NewTransport(opts.Transport)},
+			Header: header,
+			Cache:  auth.NewCache(),
+		},
+		plainHTTP: opts.PlainHTTP,
+	}
+	if opts.DockerConfig {
+		store, err := credentials.NewStoreFromDocker(credentials.StoreOptions{})
+		if err != nil {
+			return nil, fmt.Errorf("read the Docker configuration: %w", err)
+		}
+		c.auth.Credential = credentials.Credential(store)
+	}
+	return c, nil
+}
+
+// Repository opens the repository called name, HOST/REPO.
+func (c *Client) Repository(name string) (*remote.Repository, error) {
+	repo, err := remote.NewRepository(name)
+	if err != nil {
+		return nil, fmt.Errorf("open repository %s: %w", name, err)
+	}
+	repo.Client = c.auth
+	repo.PlainHTTP = c.plainHTTP || isLoopback(repo.Reference.Host())
+	// Registries that keep no referrers often refuse deletion too; an old
+	// fallback index left behind is garbage, not an error.
+	repo.SkipReferrersGC = true
+	return repo, nil
+}
+
+// isLoopback reports whether hostport names this machine, where there is no
+// network to protect against.
+func isLoopback(hostport string) bool {
+	host, _, err := net.SplitHostPort(hostport)
+	if err != nil {
+		host = hostport
+	}
+	host = strings.Trim(host, "[]")
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// IsUnauthorized reports whether err says that credentials are missing, wrong or
+// not sufficient.
+func IsUnauthorized(err error) bool {
+	if errors.Is(err, auth.ErrBasicCredentialNotFound) {
+		return true
+	}
+	var resp *errcode.ErrorResponse
+	return errors.As(err, &resp) && (resp.StatusCode == http.StatusUnauthorized || resp.StatusCode == http.StatusForbidden)
+}
+
+// IsUnreachable reports whether err means that no connection could be made or
+// that one broke: the registry may be down, or there is no network.
+func IsUnreachable(err error) bool {
+	var op *net.OpError
+	var dns *net.DNSError
+	return errors.As(err, &op) || errors.As(err, &dns)
+}
