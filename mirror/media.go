@@ -1,0 +1,138 @@
+package mirror
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+	"strings"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"oras.land/oras-go/v2/errdef"
+
+	"github.com/sealift/sealift/artifact"
+	"github.com/sealift/sealift/internal/layout"
+)
+
+// Media is a destination that is an OCI image layout in a directory.
+type Media struct {
+	w *layout.Writer
+}
+
+// OpenMedia opens the layout in dir for writing, making it when it is not there,
+// and locks it against other writers until Close.
+func OpenMedia(ctx context.Context, dir string) (*Media, error) {
+	w, err := layout.OpenWriter(ctx, dir)
+	if err != nil {
+		return nil, fmt.Errorf("open media %s: %w", dir, err)
+	}
+	return &Media{w}, nil
+}
+
+// Close releases the lock.
+func (m *Media) Close() error { return m.w.Close() }
+
+// Exists reports whether the media has desc, by digest and size.
+func (m *Media) Exists(ctx context.Context, desc ocispec.Descriptor) (bool, error) {
+	return m.w.Exists(ctx, desc)
+}
+
+// Fetch opens the content desc names.
+func (m *Media) Fetch(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
+	return m.w.Fetch(ctx, desc)
+}
+
+// Push writes desc from its beginning.
+func (m *Media) Push(ctx context.Context, desc ocispec.Descriptor, r io.Reader) error {
+	return m.w.Push(ctx, desc, r)
+}
+
+// Ingest writes desc, continuing what an earlier attempt left.
+func (m *Media) Ingest(ctx context.Context, desc ocispec.Descriptor, open func(context.Context, int64) (io.ReadCloser, error)) error {
+	return m.w.Ingest(ctx, desc, open)
+}
+
+// Name lists root in index.json under its full name and under a tag-shaped
+// alias, its signature tags likewise, and its referrers without a name, and
+// makes that durable.
+func (m *Media) Name(ctx context.Context, root Root) error {
+	repository, tag, tagged := cutTag(root.Name)
+	if !tagged {
+		// A layout knows names, and registries tags, only; what was asked for
+		// by digest gets a tag that says so.
+		tag = "digest-" + root.Descriptor.Digest.Encoded()[:12]
+	}
+	if err := m.w.SetRoot(repository+":"+tag, m.alias(ctx, repository, tag, root.Descriptor), root.Descriptor); err != nil {
+		return err
+	}
+	for _, d := range root.Referrers {
+		if err := m.w.AddUntagged(d); err != nil {
+			return err
+		}
+	}
+	for _, t := range root.Tags {
+		if err := m.w.SetRoot(repository+":"+t.Name, t.Name, t.Descriptor); err != nil {
+			return err
+		}
+	}
+	return m.w.Commit(ctx)
+}
+
+// alias returns the short name for tools that cannot address a full one. Where
+// something else has it already, the repository's whole path is used, then a
+// piece of the digest.
+func (m *Media) alias(ctx context.Context, repository, tag string, desc ocispec.Descriptor) string {
+	short := path.Base(repository)
+	if _, data, err := artifact.FetchManifest(ctx, m.w, desc); err == nil {
+		if r, err := artifact.ReadRelease(ctx, m.w, artifact.Describe(desc.MediaType, data)); err == nil {
+			short = r.App.Template.ShortName()
+		}
+	}
+	long := strings.NewReplacer("/", "-", ":", "-", "[", "", "]", "").Replace(repository)
+	for _, name := range []string{short, long} {
+		alias := name + "-" + tag
+		have, err := m.w.Resolve(ctx, alias)
+		if len(alias) <= maxTag && (errors.Is(err, errdef.ErrNotFound) || err == nil && have.Digest == desc.Digest) {
+			return alias
+		}
+	}
+	return "digest-" + desc.Digest.Encoded()[:32]
+}
+
+// maxTag is the longest tag that registries accept.
+const maxTag = 128
+
+// Peek returns a destination that only answers what the media in dir holds, for
+// a plan that will not be executed. It creates nothing; a directory that is not
+// there holds nothing.
+func Peek(dir string) (Destination, error) {
+	l, err := layout.Open(dir)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, layout.ErrNotLayout) {
+		return peek{}, nil
+	} else if err != nil {
+		return nil, fmt.Errorf("open media %s: %w", dir, err)
+	}
+	return peek{l}, nil
+}
+
+type peek struct{ *layout.Layout }
+
+func (p peek) Exists(ctx context.Context, desc ocispec.Descriptor) (bool, error) {
+	if p.Layout == nil {
+		return false, nil
+	}
+	return p.Layout.Exists(ctx, desc)
+}
+
+func (p peek) Fetch(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
+	if p.Layout == nil {
+		return nil, errdef.ErrNotFound
+	}
+	return p.Layout.Fetch(ctx, desc)
+}
+
+func (peek) Push(context.Context, ocispec.Descriptor, io.Reader) error { return errdef.ErrUnsupported }
+
+func (peek) Name(context.Context, Root) error { return errdef.ErrUnsupported }

@@ -1,0 +1,113 @@
+// Package mirror moves graphs of OCI content between stores: from a registry to
+// media, from media to a registry, between two of either.
+//
+// A delivery has two halves. [NewPlan] resolves the closure of each root –
+// children, configs, layers, and the referrers and signature tags of every
+// manifest, recursively – reading manifests only, and finds out what the
+// destination has already. [Plan.Execute] copies the rest: content before the
+// manifests that name it, names last, so that whatever is interrupted leaves a
+// destination that is sound and that the next run completes.
+//
+// Bytes are never changed: what arrives has the digests that left.
+package mirror
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"time"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"oras.land/oras-go/v2/content"
+	"oras.land/oras-go/v2/registry"
+)
+
+// Source is one repository to copy from: of a registry, or inside a layout. Its
+// methods are called concurrently.
+type Source interface {
+	content.Fetcher
+	content.Resolver
+	registry.ReferrerLister
+}
+
+// Destination is where content goes. Its methods are called concurrently, Push
+// and Ingest never for the same content at once.
+type Destination interface {
+	content.ReadOnlyStorage
+	content.Pusher
+	// Name records root and everything listed in it, once all of its content
+	// is stored. It is called for one root at a time.
+	Name(ctx context.Context, root Root) error
+}
+
+// Ingester is a destination that continues what an earlier attempt began. open
+// returns the content from offset on.
+type Ingester interface {
+	Ingest(ctx context.Context, desc ocispec.Descriptor, open func(ctx context.Context, offset int64) (io.ReadCloser, error)) error
+}
+
+// Root is one artifact of a plan under the name it has at the destination.
+type Root struct {
+	// Name is the full reference, HOST/REPO:TAG or HOST/REPO@DIGEST.
+	Name       string
+	Descriptor ocispec.Descriptor
+	// Referrers are all manifests that refer to the root or to anything it
+	// reaches, in the order found.
+	Referrers []ocispec.Descriptor
+	// Tags are the signature tags of the root and of anything it reaches.
+	Tags []Tag
+}
+
+// Tag is a manifest that belongs to another by its tag alone, cosign's scheme
+// from before there were referrers: sha256-<hex>.sig, .att or .sbom.
+type Tag struct {
+	Name       string
+	Descriptor ocispec.Descriptor
+}
+
+// Progress is told what happens. Its methods are called concurrently.
+type Progress interface {
+	// Begin is called once, before anything is copied.
+	Begin(p *Plan)
+	// Advance counts n bytes of content written; a negative n takes back what
+	// turned out to be needed again.
+	Advance(n int64)
+	// Stored says that desc is complete at the destination.
+	Stored(desc ocispec.Descriptor)
+	// Retrying says that a copy of desc failed and will be tried again.
+	Retrying(desc ocispec.Descriptor, err error, wait time.Duration)
+}
+
+// CopyError says which side of a copy failed, and at what.
+type CopyError struct {
+	// Side is "source" or "destination".
+	Side string
+	// Op is what was being done, as "read" or "write".
+	Op   string
+	Desc ocispec.Descriptor
+	Err  error
+}
+
+// Error names operation, content and side.
+func (e *CopyError) Error() string {
+	return fmt.Sprintf("%s %s (%s): %v", e.Op, e.Desc.Digest, e.Side, e.Err)
+}
+
+// Unwrap returns the cause.
+func (e *CopyError) Unwrap() error { return e.Err }
+
+// IncompleteError reports a copy that stopped after some content was stored.
+// Running it again continues there.
+type IncompleteError struct {
+	// Stored and Total count bytes of content, what was there before included.
+	Stored, Total int64
+	Err           error
+}
+
+// Error says how far the copy came.
+func (e *IncompleteError) Error() string {
+	return fmt.Sprintf("incomplete, %d of %d bytes are stored: %v", e.Stored, e.Total, e.Err)
+}
+
+// Unwrap returns the cause.
+func (e *IncompleteError) Unwrap() error { return e.Err }
