@@ -1,0 +1,163 @@
+// Package ui is what people and programs see: results on standard output,
+// progress, messages and errors on standard error, as text or as JSON.
+//
+// A [Printer] is made once for a command. Text for people follows the terminal:
+// a progress line that redraws itself where there is one, plain lines where
+// there is none. JSON is one document for a result and one line for everything
+// else, each with a "type".
+package ui
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Format is how results and messages are written.
+type Format string
+
+// The formats.
+const (
+	Text Format = "text"
+	JSON Format = "json"
+)
+
+// Options describe where output goes.
+type Options struct {
+	Out, Err io.Writer
+	// Format defaults to Text.
+	Format Format
+	// Quiet drops progress and messages, not results and errors.
+	Quiet bool
+	// Terminal says that Err is a terminal on which lines may be redrawn.
+	Terminal bool
+	// Now is the clock; nil means time.Now.
+	Now func() time.Time
+}
+
+// Printer writes the output of one command. Its methods may be called
+// concurrently.
+type Printer struct {
+	opts Options
+	mu   sync.Mutex
+	line int // width of the progress line that stands on the terminal
+}
+
+// New returns a printer.
+func New(opts Options) *Printer {
+	if opts.Now == nil {
+		opts.Now = time.Now
+	}
+	if opts.Format == "" {
+		opts.Format = Text
+	}
+	return &Printer{opts: opts}
+}
+
+// Result writes a command's result: v as one JSON document, or what text writes.
+func (p *Printer) Result(v any, text func(w io.Writer)) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.clear()
+	if p.opts.Format == JSON {
+		enc := json.NewEncoder(p.opts.Out)
+		enc.SetEscapeHTML(false)
+		enc.SetIndent("", "  ")
+		return enc.Encode(v)
+	}
+	var b strings.Builder
+	text(&b)
+	_, err := io.WriteString(p.opts.Out, b.String())
+	return err
+}
+
+// Message tells the person what is going on, one line.
+func (p *Printer) Message(format string, args ...any) {
+	if !p.opts.Quiet {
+		p.say("message", fmt.Sprintf(format, args...), "")
+	}
+}
+
+// Warn tells the person of something to look at, even when quiet.
+func (p *Printer) Warn(format string, args ...any) {
+	p.say("warning", fmt.Sprintf(format, args...), "warning: ")
+}
+
+func (p *Printer) say(kind, text, prefix string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.clear()
+	if p.opts.Format == JSON {
+		p.event(struct {
+			Type string `json:"type"`
+			Text string `json:"text"`
+		}{kind, text})
+		return
+	}
+	_, _ = fmt.Fprintln(p.opts.Err, prefix+printable(text))
+}
+
+// Error writes the error a command ends with, and what to do next.
+func (p *Printer) Error(err error, hint string, code int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.clear()
+	if p.opts.Format == JSON {
+		p.event(struct {
+			Type  string `json:"type"`
+			Code  int    `json:"code"`
+			Error string `json:"error"`
+			Hint  string `json:"hint,omitempty"`
+		}{"error", code, err.Error(), hint})
+		return
+	}
+	for line := range strings.SplitSeq(err.Error(), "\n") {
+		_, _ = fmt.Fprintln(p.opts.Err, "sealift: error: "+printable(line))
+	}
+	if hint != "" {
+		_, _ = fmt.Fprintln(p.opts.Err, "sealift: hint: "+printable(hint))
+	}
+}
+
+// event writes one JSON line to standard error. A failing standard error leaves
+// nobody to tell.
+func (p *Printer) event(v any) {
+	enc := json.NewEncoder(p.opts.Err)
+	enc.SetEscapeHTML(false)
+	_ = enc.Encode(v)
+}
+
+// printable keeps control characters, which may come from hostile media, from
+// reaching a terminal.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' && r != '\t' || r >= 0x7f && r < 0xa0 {
+			return '\uFFFD'
+		}
+		return r
+	}, s)
+}
+
+// Printable returns s without control characters, for text results.
+func Printable(s string) string { return printable(s) }
+
+// Bytes writes a size for people, in powers of 1000 as disks are sold.
+func Bytes(n int64) string {
+	if n < 1000 {
+		return fmt.Sprintf("%d B", n)
+	}
+	value, unit := float64(n), ""
+	for _, unit = range []string{"kB", "MB", "GB", "TB"} {
+		value /= 1000
+		if value < 999.5 {
+			break
+		}
+	}
+	if value < 9.95 {
+		return fmt.Sprintf("%.1f %s", value, unit)
+	}
+	return fmt.Sprintf("%.0f %s", value, unit)
+}
