@@ -14,10 +14,9 @@ import (
 )
 
 var (
-	appID       = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)+(/[a-z0-9]+(([._]|__|-+)[a-z0-9]+)*)+$`)
-	platform    = regexp.MustCompile(`^[a-z0-9]+/[a-z0-9_]+(/[a-z0-9.]+)?$`)
-	octalMode   = regexp.MustCompile(`^0?[0-7]{3}$`)
-	imageSyntax = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._:/@-]{0,511}$`)
+	appID     = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)+(/[a-z0-9]+(([._]|__|-+)[a-z0-9]+)*)+$`)
+	platform  = regexp.MustCompile(`^[a-z0-9]+/[a-z0-9_]+(/[a-z0-9.]+)?$`)
+	octalMode = regexp.MustCompile(`^0?[0-7]{3}$`)
 )
 
 // maxComponents bounds what the checks, some of which compare every component
@@ -49,6 +48,11 @@ func (t *Template) checkHead(f *findings) {
 	}
 	if err := CheckVersion(t.Version); err != nil {
 		f.add("version", "%v", err)
+	}
+	for _, line := range []struct{ field, text string }{{"title", t.Title}, {"vendor", t.Vendor}} {
+		if strings.ContainsAny(line.text, "\r\n") {
+			f.add(line.field, "want one line")
+		}
 	}
 	if len(t.Platforms) == 0 {
 		f.add("platforms", "want at least one platform, as linux/amd64")
@@ -94,13 +98,16 @@ func (t *Template) checkComponent(f *findings, field, key string, names map[stri
 		}
 		names[name] = key
 	}
-	if !imageSyntax.MatchString(c.Image) {
+	if _, err := ParseImage(c.Image); err != nil {
 		f.add(joinField(field, "image"), "want an image reference as registry.example.com/shop/web:1.0.0, got %q", c.Image)
 	}
 	switch c.Kind {
 	case "", KindService, KindStateful, KindDaemon, KindJob, KindCron:
 	default:
 		f.add(joinField(field, "kind"), "want service, stateful, daemon, job or cron, got %q", c.Kind)
+	}
+	if strings.ContainsAny(c.User, "\r\n\t ") {
+		f.add(joinField(field, "user"), "want a user as 1000, 1000:1000 or app, got %q", c.User)
 	}
 	if c.Replicas < 0 || c.Replicas > 1000 {
 		f.add(joinField(field, "replicas"), "want a number from 1 to 1000, got %d", c.Replicas)
@@ -318,7 +325,7 @@ func (c Component) checkHealth(f *findings, field string) {
 	if h.HTTP != nil {
 		given++
 		c.checkHealthPort(f, joinField(joinField(field, "http"), "port"), h.HTTP.Port)
-		if h.HTTP.Path != "" && !strings.HasPrefix(h.HTTP.Path, "/") {
+		if h.HTTP.Path != "" && (!strings.HasPrefix(h.HTTP.Path, "/") || strings.ContainsAny(h.HTTP.Path, "\r\n\t ")) {
 			f.add(joinField(joinField(field, "http"), "path"), "want a path that starts with /, got %q", h.HTTP.Path)
 		}
 	}

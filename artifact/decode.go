@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"strconv"
 	"strings"
+	"unicode"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -171,12 +172,21 @@ type setter interface{ set(raw any) error }
 // shorthand is a structure that may be written as one scalar too.
 type shorthand interface{ short(raw any) error }
 
+// control reports whether r is a control character other than white space. None
+// belongs into an environment, an argument or a title, and from hostile media
+// one could drive the terminal of whoever looks.
+func control(r rune) bool { return unicode.IsControl(r) && !strings.ContainsRune("\t\n\r", r) }
+
 // decode stores tree in v, reporting every mismatch.
 func (d *decoder) decode(tree any, v reflect.Value, field string) {
 	if tree == nil {
 		if d.stored { // else reported when the tree was made
 			d.reject(field, noValue)
 		}
+		return
+	}
+	if text, ok := tree.(string); ok && strings.ContainsFunc(text, control) {
+		d.reject(field, "holds a control character")
 		return
 	}
 	if s, ok := v.Addr().Interface().(setter); ok {

@@ -110,7 +110,10 @@ func ParseManifest(mediaType string, data []byte) (*Manifest, error) {
 		}
 	}
 	out.Blobs = append(out.Blobs, m.Layers...)
-	return out, out.check()
+	if err := out.check(); err != nil {
+		return nil, err
+	}
+	return out, nil
 }
 
 func (m *Manifest) check() error {

@@ -119,7 +119,7 @@ func (p Parameter) convert(v any) (any, bool) {
 		n = x
 	case string:
 		parsed, err := strconv.ParseFloat(x, 64)
-		if err != nil {
+		if err != nil || strings.Trim(x, "+-.0123456789eE") != "" { // no hex, no 1_000, no Inf
 			return nil, false
 		}
 		n = parsed

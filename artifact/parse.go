@@ -78,6 +78,10 @@ func ParseConfig(config []byte) (*Template, error) {
 	if !ok {
 		return nil, errors.New("parse template: want a JSON object")
 	}
+	// One form only: a key given twice would be read differently elsewhere.
+	if canonical, err := jsoncanonicalizer.Transform(config); err != nil || !bytes.Equal(canonical, config) {
+		return nil, errors.New("parse template: want RFC 8785 canonical JSON")
+	}
 	t := &Template{}
 	f := &findings{file: "template", at: map[string]position{}}
 	d := newDecoder(f)

@@ -242,7 +242,10 @@ func readApp(ctx context.Context, src content.Fetcher, desc ocispec.Descriptor) 
 	if app.Files, err = readLayers(ctx, src, m.Blobs[1:]); err != nil {
 		return nil, err
 	}
-	return app, app.checkFiles()
+	if err := app.checkFiles(); err != nil {
+		return nil, err
+	}
+	return app, nil
 }
 
 // readLayers reads the carried files. Their titles become paths when they are

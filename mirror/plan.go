@@ -106,7 +106,10 @@ func NewPlan(ctx context.Context, dst Destination, items []Item, opts PlanOption
 		p.Roots = append(p.Roots, root)
 		w.appendSteps(p, root.Descriptor.Digest, known)
 	}
-	return p, p.probe(ctx, opts.Concurrency)
+	if err := p.probe(ctx, opts.Concurrency); err != nil {
+		return nil, err
+	}
+	return p, nil
 }
 
 // probe asks the destination for everything once.
