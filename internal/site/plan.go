@@ -1,0 +1,310 @@
+package site
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/sealift/sealift/artifact"
+)
+
+// Plan says what an operation would do.
+type Plan struct {
+	Instance string `json:"instance"`
+	Action   Action `json:"action"`
+	// Revision is the number the operation's revision would get.
+	Revision int `json:"revision"`
+	App      App `json:"app"`
+	// Before is what is installed now, nil for nothing.
+	Before *App `json:"before,omitempty"`
+	// Unchanged says that there is nothing to do.
+	Unchanged bool `json:"unchanged,omitempty"`
+	// Changes has each component of either side, sorted by key.
+	Changes []Change `json:"changes"`
+	// Values are those that are not secret.
+	Values    map[string]any `json:"values,omitempty"`
+	Addresses []Address      `json:"addresses,omitempty"`
+	Volumes   []string       `json:"volumes,omitempty"`
+	// Losses say what the template asks for and the target does not give, and
+	// Notes what else the site may want to know.
+	Losses []string `json:"losses,omitempty"`
+	Notes  []string `json:"notes,omitempty"`
+}
+
+// Change says what becomes of a component.
+type Change struct {
+	Component string     `json:"component"`
+	Kind      ChangeKind `json:"kind"`
+	Image     string     `json:"image,omitempty"`
+}
+
+// ChangeKind says what becomes of a component.
+type ChangeKind string
+
+// The kinds of change. Only changed and removed components go down.
+const (
+	ChangeAdded     ChangeKind = "added"
+	ChangeChanged   ChangeKind = "changed"
+	ChangeRemoved   ChangeKind = "removed"
+	ChangeUnchanged ChangeKind = "unchanged"
+)
+
+// operation is a checked change of an instance, ready to be carried out.
+type operation struct {
+	state     *state
+	plan      *Plan
+	record    *Revision
+	template  *artifact.Template
+	config    []byte
+	rendering *Rendering // nil for a rollback, which has it on the disk
+	secret    map[string]any
+	current   *Revision
+	atomic    bool
+}
+
+// PlanInstall returns what Install would do, with every check it would make.
+// Nothing is written; a secret that would be generated is different each time.
+func (h *Home) PlanInstall(ctx context.Context, d Delivery, opts InstallOptions) (*Plan, error) {
+	return h.plan(ctx, ActionInstall, d, opts)
+}
+
+// PlanUpgrade returns what Upgrade would do, with every check it would make.
+func (h *Home) PlanUpgrade(ctx context.Context, d Delivery, opts InstallOptions) (*Plan, error) {
+	return h.plan(ctx, ActionUpgrade, d, opts)
+}
+
+func (h *Home) plan(ctx context.Context, action Action, d Delivery, opts InstallOptions) (*Plan, error) {
+	op, err := h.prepare(ctx, action, d, opts)
+	if err != nil {
+		return nil, err
+	}
+	return op.plan, nil
+}
+
+// prepare checks an install or upgrade and renders it.
+func (h *Home) prepare(ctx context.Context, action Action, d Delivery, opts InstallOptions) (*operation, error) {
+	if h.opts.Target == nil {
+		return nil, ErrNoTarget
+	}
+	t := d.Release.App.Template
+	s, err := h.load(cmp.Or(opts.Instance, t.ShortName()))
+	if err != nil {
+		return nil, err
+	}
+	op := &operation{state: s, template: t, config: d.Release.App.Config, current: s.current(), atomic: opts.Atomic}
+	if err := op.admit(action, d, opts, h.opts.Target.Name()); err != nil {
+		return nil, err
+	}
+	old, err := op.inherit()
+	if err != nil {
+		return nil, err
+	}
+	values, err := choose(t, old, opts.Set, h.opts.Rand)
+	if err != nil {
+		return nil, err
+	}
+	if err := op.render(h.opts.Target, action, d, values); err != nil {
+		return nil, err
+	}
+	op.record.Started = h.now()
+	op.plan = op.describe(values.notes)
+	if op.plan.Unchanged = op.plan.Unchanged && op.works(ctx, h.opts.Target); op.plan.Unchanged {
+		return op, nil
+	}
+	if err := h.opts.Target.Check(ctx, op.deployment()); err != nil {
+		return nil, err
+	}
+	return op, op.noteVolumes(ctx, h.opts.Target)
+}
+
+// admit refuses what must not be done to the instance as it stands.
+func (op *operation) admit(action Action, d Delivery, opts InstallOptions, target string) error {
+	t, current := op.template, op.current
+	if unknown := t.UnknownFeatures(); len(unknown) > 0 {
+		return refuse(RefusedFeatures, "%s %s needs a newer sealift, one that knows: %s", t.ID, t.Version, strings.Join(unknown, ", "))
+	}
+	switch {
+	case action == ActionUpgrade && current == nil:
+		return op.state.notInstalled()
+	case current == nil:
+		return nil
+	case current.App.ID != t.ID:
+		return refuse(RefusedOtherApp, "%s is an instance of %s; %s is another application", op.state.name, current.App.ID, t.ID)
+	case action == ActionInstall && current.Root != d.Release.Root.Digest:
+		return refuse(RefusedInstalled, "%s is installed with version %s; run: sealift upgrade %s", op.state.name, current.App.Version, op.state.name)
+	case current.Target != target:
+		return refuse(RefusedTarget, "%s runs on %s, not on %s", op.state.name, current.Target, target)
+	case current.App.Version == t.Version && current.Root != d.Release.Root.Digest:
+		return refuse(RefusedVersionReused, "version %s is installed with the digest %s, this one is %s: a version must never be used twice",
+			t.Version, current.Root, d.Release.Root.Digest)
+	case artifact.CompareVersions(t.Version, current.App.Version) < 0 && !opts.AllowDowngrade:
+		return refuse(RefusedDowngrade, "%s %s is installed and %s is older; run: sealift rollback %s, or allow the downgrade",
+			t.ID, current.App.Version, t.Version, op.state.name)
+	}
+	return nil
+}
+
+// notInstalled is the error about an instance without a current revision.
+func (s *state) notInstalled() error {
+	if len(s.revisions) == 0 && s.journal == nil {
+		return &InstanceError{s.name, ErrNotFound}
+	}
+	return &InstanceError{s.name, ErrNotInstalled}
+}
+
+// inherit gathers what earlier revisions hand down. Values come from the current
+// one only; what was generated comes from any, for a first install that failed
+// may have made its data with it.
+func (op *operation) inherit() (inherited, error) {
+	old := inherited{generated: map[string]any{}}
+	for _, r := range op.state.revisions {
+		maps.Copy(old.generated, r.Values)
+		maps.Copy(old.generated, op.state.secrets[r.Number])
+	}
+	if op.current == nil {
+		return old, nil
+	}
+	current := op.state.secrets[op.current.Number]
+	maps.Copy(old.generated, op.current.Values)
+	maps.Copy(old.generated, current)
+	old.values = maps.Clone(op.current.Values)
+	if old.values == nil {
+		old.values = map[string]any{}
+	}
+	maps.Copy(old.values, current)
+	old.set = op.current.Set
+	t, err := op.state.template(op.current)
+	old.template = t
+	return old, err
+}
+
+// render fills the operation's record, rendering and secrets.
+func (op *operation) render(target Renderer, action Action, d Delivery, values *choice) error {
+	in := RenderInput{
+		App: d.Release.App, Instance: op.state.name, Images: d.Images, Values: values.all, Dir: op.state.dir,
+	}
+	if op.current != nil {
+		in.Volumes = op.current.Volumes
+	} else if newest := op.state.newest(); newest != nil {
+		in.Volumes = newest.Volumes
+	}
+	rendering, err := target.Render(in)
+	if err != nil {
+		return err
+	}
+	var open map[string]any
+	open, op.secret = split(op.template, values.all)
+	op.rendering = rendering
+	op.record = &Revision{
+		Instance: op.state.name, Number: op.state.next(), Action: action,
+		App:    App{op.template.ID, op.template.Version, op.template.Title},
+		Target: target.Name(), Root: d.Release.Root.Digest, Repository: d.Repository, Images: d.Images,
+		Values: open, Set: values.set,
+		Definitions: rendering.Definitions, Addresses: rendering.Addresses,
+		Volumes: rendering.Volumes, Losses: rendering.Losses,
+		Result: ResultPending, Evidence: d.Evidence,
+	}
+	op.record.Rendered = fmt.Sprint(op.record.Number)
+	if op.current != nil {
+		op.record.Parent = op.current.Number
+	}
+	return nil
+}
+
+// describe makes the plan out of the record.
+func (op *operation) describe(notes []string) *Plan {
+	r := op.record
+	p := &Plan{
+		Instance: r.Instance, Action: r.Action, Revision: r.Number, App: r.App,
+		Values: r.Values, Addresses: r.Addresses, Volumes: r.Volumes, Losses: r.Losses, Notes: notes,
+	}
+	before := map[string]string{}
+	if op.current != nil {
+		p.Before = &op.current.App
+		before = op.current.Definitions
+		p.Unchanged = op.unchanged()
+	}
+	keys := slices.Sorted(maps.Keys(r.Definitions))
+	for key := range before {
+		if _, ok := r.Definitions[key]; !ok {
+			keys = append(keys, key)
+		}
+	}
+	slices.Sort(keys)
+	for _, key := range keys {
+		was, had := before[key]
+		is, has := r.Definitions[key]
+		c := Change{Component: key, Kind: ChangeUnchanged, Image: r.Images[key]}
+		switch {
+		case !has:
+			c.Kind = ChangeRemoved
+		case !had:
+			c.Kind = ChangeAdded
+		case was != is:
+			c.Kind = ChangeChanged
+		}
+		p.Changes = append(p.Changes, c)
+	}
+	return p
+}
+
+// works reports whether all that the operation describes runs already; what does
+// not is put right by carrying the operation out.
+func (op *operation) works(ctx context.Context, target Inspector) bool {
+	list, err := target.Status(ctx, op.deployment())
+	return err == nil && !slices.ContainsFunc(list, func(c ComponentStatus) bool { return !c.Working })
+}
+
+// unchanged reports whether the current revision is what is asked for, and no
+// other was tried since.
+func (op *operation) unchanged() bool {
+	cur, r := op.current, op.record
+	return op.state.newest() == cur && op.state.interrupted() == 0 && cur.Root == r.Root &&
+		maps.Equal(cur.Definitions, r.Definitions) &&
+		sameValues(op.template, cur.Values, r.Values) &&
+		sameValues(op.template, op.state.secrets[cur.Number], op.secret)
+}
+
+// sameValues compares values one of which may have been through JSON, where an
+// integer becomes a float.
+func sameValues(t *artifact.Template, a, b map[string]any) bool {
+	return maps.EqualFunc(a, b, func(x, y any) bool { return x == y }) || len(a) == len(b) && !slices.ContainsFunc(
+		slices.Collect(maps.Keys(a)), func(name string) bool {
+			x, errX := t.Parameters[name].Accept(a[name])
+			y, errY := t.Parameters[name].Accept(b[name])
+			return errX != nil || errY != nil || x != y
+		})
+}
+
+// noteVolumes tells of data that was there before the instance.
+func (op *operation) noteVolumes(ctx context.Context, target Inspector) error {
+	if op.current != nil {
+		return nil
+	}
+	there, err := target.Volumes(ctx, op.state.name)
+	if err != nil {
+		return err
+	}
+	for _, name := range there {
+		if slices.Contains(op.record.Volumes, name) {
+			op.plan.Notes = append(op.plan.Notes, fmt.Sprintf("volume %s has data of an earlier installation, which will be used", name))
+		}
+	}
+	return nil
+}
+
+// deployment returns the operation's revision as the target is to run it.
+func (op *operation) deployment() Deployment {
+	return op.state.deployment(op.record, op.template, op.secret)
+}
+
+func (s *state) deployment(r *Revision, t *artifact.Template, secret map[string]any) Deployment {
+	return Deployment{
+		Instance: s.name, Template: t, Images: r.Images, Definitions: r.Definitions, Addresses: r.Addresses,
+		Dir: s.dir, Rendered: s.path(path.Base(r.Rendered)), Secrets: secretTexts(secret),
+	}
+}
