@@ -55,7 +55,7 @@ func (a *api) call(ctx context.Context, method, path string, body []byte, out an
 	if err != nil {
 		return errNoAnswer
 	}
-	defer resp.Body.Close() //nolint:errcheck // read only
+	defer resp.Body.Close()
 	answer := json.NewDecoder(io.LimitReader(resp.Body, maxResponseBytes))
 	if resp.StatusCode/100 != 2 {
 		return refused(resp, answer)

@@ -19,7 +19,7 @@ func loadConfig(path string) (config, error) {
 	if err != nil {
 		return config{}, err // names the file already
 	}
-	defer f.Close() //nolint:errcheck // read only
+	defer f.Close()
 	c, err := parseConfig(f)
 	if err != nil {
 		return config{}, fmt.Errorf("%s: %w", path, err)

@@ -33,7 +33,7 @@ func TestServeFinishesOpenRequests(t *testing.T) {
 	if err != nil {
 		t.Fatalf("the open request was cut: %v", err)
 	}
-	defer resp.Body.Close() //nolint:errcheck // read only
+	defer resp.Body.Close()
 	if body, err := io.ReadAll(resp.Body); err != nil || string(body) != "done" {
 		t.Errorf("body = %q, %v, want done", body, err)
 	}

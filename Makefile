@@ -1,0 +1,57 @@
+# Versions of the tools that checks and real-parts tests use, all in one place.
+GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+CRANE         := github.com/google/go-containerregistry/cmd/crane@v0.22.1
+ORAS          := oras.land/oras/cmd/oras@v1.3.6
+REGCTL        := github.com/regclient/regclient/cmd/regctl@v0.11.7
+COSIGN        := github.com/sigstore/cosign/v2/cmd/cosign@v2.6.5
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+LDFLAGS := -s -w -X github.com/sealift/sealift/internal/cli.version=$(VERSION)
+TOOLS   := $(CURDIR)/.tools
+export GOTOOLCHAIN = local
+
+.PHONY: help build check vet lint test test-real images demo bench tools clean
+
+help: ## show the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## build build/sealift, static and stamped
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o build/sealift ./cmd/sealift
+
+check: vet lint test ## vet, lint, unit, script and policy tests with the race detector
+
+vet:
+	go vet ./... && go vet -tags real ./...
+	CGO_ENABLED=0 GOOS=windows go vet ./internal/layout ./internal/site ./cmd/sealift
+	CGO_ENABLED=0 GOOS=darwin go vet ./internal/layout ./internal/site ./cmd/sealift
+
+lint: $(TOOLS)/golangci-lint
+	$(TOOLS)/golangci-lint run --build-tags real ./...
+
+test:
+	go test -race ./...
+
+test-real: build images tools ## tests with real registries, engines and tools; Debian, as root
+	PATH=$(TOOLS):$$PATH SEALIFT_BUILD=$(CURDIR)/build go test -tags real -count=1 -timeout 30m ./test/real/... ./internal/target/... ./internal/site/...
+
+images: ## build the example's images as OCI layouts in build/images (Debian's apt, no engine)
+	go run ./examples/shop/images -out build/images -cache build/debian
+
+demo: build images ## the whole delivery, step by step, on this machine (Debian, as root)
+	bash examples/demo.sh
+
+bench: build tools ## compare with public tools and with physical bounds
+	PATH=$(TOOLS):$$PATH SEALIFT_BUILD=$(CURDIR)/build go test -tags real -count=1 -run '^$$' -bench . -timeout 30m ./test/bench/...
+
+tools: $(addprefix $(TOOLS)/,crane oras regctl cosign) ## install the public tools that real-parts tests use
+
+$(TOOLS)/golangci-lint: PKG = $(GOLANGCI_LINT)
+$(TOOLS)/crane: PKG = $(CRANE)
+$(TOOLS)/oras: PKG = $(ORAS)
+$(TOOLS)/regctl: PKG = $(REGCTL)
+$(TOOLS)/cosign: PKG = $(COSIGN)
+$(TOOLS)/%:
+	GOBIN=$(TOOLS) CGO_ENABLED=0 go install -trimpath $(PKG)
+
+clean: ## remove what was built
+	rm -rf build demo .tools

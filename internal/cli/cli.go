@@ -1,0 +1,185 @@
+// Package cli turns command lines into calls on the library packages: flags,
+// environment, output, exit codes and hints, one command a file. It holds no
+// delivery logic.
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/sealift/sealift/internal/remote"
+	"github.com/sealift/sealift/internal/ui"
+)
+
+// version is the release of the program, stamped at build.
+var version = ""
+
+// Version returns the stamped version, or the one of the module when the program
+// was installed with the Go tool.
+func Version() string {
+	if version != "" {
+		return version
+	}
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "(devel)"
+}
+
+// Process is what a command sees of the process it runs in. Tests pass their own.
+type Process struct {
+	In       io.Reader
+	Out, Err io.Writer
+	// Getenv reads the environment.
+	Getenv func(string) string
+	// Environ is the environment handed to programs that are started.
+	Environ []string
+	// Terminal says that a person sits at In and Err.
+	Terminal bool
+	// ReadPassword reads a line from the terminal without showing it.
+	ReadPassword func() ([]byte, error)
+	Now          func() time.Time
+}
+
+// System returns the running process.
+func System() Process {
+	return Process{
+		In: os.Stdin, Out: os.Stdout, Err: os.Stderr,
+		Getenv: os.Getenv, Environ: os.Environ(),
+		Terminal:     term.IsTerminal(int(os.Stdin.Fd())) && term.IsTerminal(int(os.Stderr.Fd())),
+		ReadPassword: func() ([]byte, error) { return term.ReadPassword(int(os.Stdin.Fd())) },
+		Now:          time.Now,
+	}
+}
+
+// app is what the commands share.
+type app struct {
+	Process
+	out    *ui.Printer
+	client *remote.Client
+
+	format    string
+	quiet     bool
+	plainHTTP bool
+	home      string
+}
+
+// Main runs the command line args and returns the exit code.
+func Main(ctx context.Context, args []string, process Process) int {
+	a := &app{Process: process}
+	a.printer(formatOf(args)) // for errors before the flags are read
+	root := newRoot(a)
+	root.SetArgs(args)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return exitOK
+	}
+	code := exitCode(ctx, err)
+	a.out.Error(err, hint(err), code)
+	return code
+}
+
+func (a *app) printer(format ui.Format) {
+	a.out = ui.New(ui.Options{
+		Out: a.Out, Err: a.Err, Format: format, Quiet: a.quiet, Now: a.Now,
+		Terminal: a.Terminal && a.Getenv("TERM") != "dumb" && a.Getenv("NO_COLOR") == "",
+	})
+}
+
+// formatOf finds the output format before flags are parsed, so that a mistake in
+// the flags is reported in it too.
+func formatOf(args []string) ui.Format {
+	for i, arg := range args {
+		if (arg == "-o" || arg == "--output") && i+1 < len(args) && args[i+1] == "json" || arg == "-ojson" || arg == "-o=json" || arg == "--output=json" {
+			return ui.JSON
+		}
+	}
+	return ui.Text
+}
+
+func newRoot(a *app) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "sealift",
+		Short: "Deliver signed applications to places without a network",
+		Long: `sealift publishes an application and its images as one signed OCI graph, carries
+it on a disk, and installs, upgrades and rolls it back where there is no network.
+
+  vendor:  sealift publish app.yaml registry.example.com/shop --key cosign.key
+           sealift mirror registry.example.com/shop:1.0.0 /media/usb
+  site:    sealift install /media/usb --key cosign.pub
+
+Exit status: 0 done, 1 other failure, 10 wrong usage or invalid template, 11 not
+found, 12 damaged or invalid signature, 13 credentials or password, 14 incomplete
+(run again to continue), 15 refused, 130 interrupted.`,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		Version:       Version(),
+		PersistentPreRunE: func(*cobra.Command, []string) error {
+			if a.format != string(ui.Text) && a.format != string(ui.JSON) {
+				return usagef("-o wants text or json, got %q", a.format)
+			}
+			a.printer(ui.Format(a.format))
+			client, err := remote.NewClient(remote.Options{UserAgent: "sealift/" + Version(), PlainHTTP: a.plainHTTP, DockerConfig: true})
+			a.client = client
+			return err
+		},
+	}
+	flags := root.PersistentFlags()
+	flags.StringVarP(&a.format, "output", "o", string(ui.Text), "write results as `text` or json")
+	flags.BoolVarP(&a.quiet, "quiet", "q", false, "no progress and no messages, only results and errors")
+	flags.BoolVar(&a.plainHTTP, "plain-http", false, "talk HTTP to every registry (loopback registries always)")
+	flags.StringVar(&a.home, "home", "", "the site's home `DIR` (default $SEALIFT_HOME, else /var/lib/sealift for root, else $XDG_DATA_HOME/sealift)")
+	root.SetIn(a.In)
+	root.SetOut(a.Out)
+	root.SetErr(a.Err)
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err.Error()} })
+	root.AddGroup(&cobra.Group{ID: "vendor", Title: "At the vendor:"}, &cobra.Group{ID: "media", Title: "On the way:"}, &cobra.Group{ID: "site", Title: "At the site:"})
+	for group, commands := range map[string][]*cobra.Command{
+		"vendor": {newKeygen(a), newPublish(a), newSign(a)},
+		"media":  {newMirror(a), newVerify(a), newInspect(a)},
+		"site":   {newServe(a), newInstall(a), newUpgrade(a), newRollback(a), newStatus(a), newHistory(a), newUninstall(a)},
+	} {
+		for _, c := range commands {
+			c.GroupID = group
+			root.AddCommand(c)
+		}
+	}
+	root.AddCommand(newVersion(a))
+	return root
+}
+
+// args returns a check for the number of arguments that says what is wanted.
+func args(low, high int, want string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) < low || high >= 0 && len(args) > high {
+			return usagef("%s wants %s, got %d arguments", cmd.Name(), want, len(args))
+		}
+		return nil
+	}
+}
+
+// confirm asks the person to agree. Without a terminal nobody can, and the
+// answer must be given by --yes.
+func (a *app) confirm(yes bool, question string) error {
+	if yes {
+		return nil
+	}
+	if !a.Terminal {
+		return usagef("%s Nobody is here to answer; pass --yes to agree", question)
+	}
+	_, _ = fmt.Fprint(a.Err, question+" [y/N] ")
+	var answer string
+	_, _ = fmt.Fscanln(a.In, &answer)
+	if s := strings.ToLower(answer); s != "y" && s != "yes" {
+		return errDeclined
+	}
+	return nil
+}

@@ -1,0 +1,126 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"syscall"
+
+	"oras.land/oras-go/v2/content"
+	"oras.land/oras-go/v2/errdef"
+
+	"github.com/sealift/sealift/artifact"
+	"github.com/sealift/sealift/internal/layout"
+	"github.com/sealift/sealift/internal/publish"
+	"github.com/sealift/sealift/internal/remote"
+	"github.com/sealift/sealift/mirror"
+	"github.com/sealift/sealift/signer"
+)
+
+// Exit codes. Scripts depend on them: add, never renumber. 2 stays unused
+// because the Go runtime exits with it on a panic.
+const (
+	exitOK           = 0
+	exitFailure      = 1
+	exitUsage        = 10
+	exitNotFound     = 11
+	exitVerification = 12
+	exitCredentials  = 13
+	exitIncomplete   = 14
+	exitRefused      = 15
+	exitInterrupted  = 130
+)
+
+// usageError is a command line, or a template, that cannot be carried out.
+type usageError struct{ text string }
+
+func (e *usageError) Error() string { return e.text }
+
+func usagef(format string, args ...any) error { return &usageError{fmt.Sprintf(format, args...)} }
+
+// errDeclined says that a person answered no.
+var errDeclined = errors.New("not confirmed, nothing was changed")
+
+// hintedError carries advice that only the place that made the error can give.
+type hintedError struct {
+	err  error
+	hint string
+}
+
+func (e *hintedError) Error() string { return e.err.Error() }
+func (e *hintedError) Unwrap() error { return e.err }
+
+func withHint(err error, format string, args ...any) error {
+	return &hintedError{err, fmt.Sprintf(format, args...)}
+}
+
+// exitCode is the only place that maps errors to exit codes.
+func exitCode(ctx context.Context, err error) int {
+	switch {
+	case ctx.Err() != nil:
+		return exitInterrupted
+	case errors.As(err, new(*usageError)), errors.As(err, new(artifact.FindingsError)):
+		return exitUsage
+	case remote.IsUnauthorized(err), errors.Is(err, signer.ErrPassword):
+		return exitCredentials
+	case isDamage(err), errors.Is(err, signer.ErrInvalid):
+		return exitVerification
+	case errors.Is(err, signer.ErrUnsigned), errors.Is(err, signer.ErrNotAccepted), errors.Is(err, publish.ErrVersionTaken),
+		errors.Is(err, errRefused), errors.Is(err, errDeclined):
+		return exitRefused
+	case errors.Is(err, errdef.ErrNotFound), errors.Is(err, fs.ErrNotExist), errors.Is(err, layout.ErrNotLayout):
+		return exitNotFound // also in mid-copy: running it again would not help
+	case errors.As(err, new(*mirror.IncompleteError)):
+		return exitIncomplete
+	}
+	return siteExitCode(err)
+}
+
+// errRefused marks what is sound but not accepted here.
+var errRefused = errors.New("refused")
+
+func isDamage(err error) bool {
+	return errors.Is(err, mirror.ErrDamaged) || errors.Is(err, content.ErrMismatchedDigest) ||
+		errors.Is(err, content.ErrTrailingData) || errors.Is(err, content.ErrInvalidDescriptorSize) ||
+		errors.Is(err, layout.ErrCorruptIndex) || errors.As(err, new(*layout.SizeError)) || errors.As(err, new(*layout.ManifestError))
+}
+
+// hint is the only place that maps errors to advice.
+func hint(err error) string {
+	var hinted *hintedError
+	var image *publish.ImageError
+	switch {
+	case errors.As(err, &hinted):
+		return hinted.hint
+	case errors.As(err, new(artifact.FindingsError)):
+		return "mend the template and run the same command again; docs/format.md explains every field"
+	case remote.IsUnauthorized(err):
+		return "log in first, as in: docker login REGISTRY"
+	case errors.Is(err, signer.ErrPassword):
+		return "set COSIGN_PASSWORD to the key's password, or run on a terminal to be asked"
+	case errors.Is(err, publish.ErrVersionTaken):
+		return "a published version never changes: raise version in the template and publish that"
+	case errors.Is(err, signer.ErrUnsigned):
+		return "have the vendor sign it: sealift sign REF --key cosign.key"
+	case errors.Is(err, signer.ErrNotAccepted):
+		return "ask the vendor for the right public key, over another way than this media, and pass it as --key"
+	case errors.Is(err, syscall.ENOSPC):
+		return "make room or take larger media, then run the same command again; it continues where it stopped"
+	case errors.Is(err, layout.ErrLocked):
+		return "wait until the other command is done, then run this one again"
+	case isDamage(err), errors.Is(err, signer.ErrInvalid):
+		return "do not use this copy; have it made again, or mirror the release anew: sealift mirror REF DIR"
+	case errors.As(err, new(*mirror.IncompleteError)):
+		return "run the same command again; it continues where it stopped"
+	case errors.As(err, &image):
+		return fmt.Sprintf("check the reference, or give the image from a file: --image %s=PATH", image.Component)
+	case remote.IsUnreachable(err):
+		return "check that the registry's address is right and that it can be reached from here"
+	case errors.Is(err, layout.ErrNotLayout):
+		return "give the directory that sealift mirror wrote, the one that holds index.json"
+	case errors.As(err, new(*usageError)):
+		return "run sealift COMMAND --help for what it takes"
+	}
+	return siteHint(err)
+}

@@ -1,0 +1,135 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sealift/sealift/artifact"
+	"github.com/sealift/sealift/internal/ui"
+	"github.com/sealift/sealift/signer"
+)
+
+func newInspect(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:   "inspect REF",
+		Short: "Show what a release, or media, holds",
+		Long: `inspect shows each artifact REF names: for a release its components, the images they
+run and what the site may choose; for everything the signatures found. Nothing is
+verified beyond digests: who signed is no verdict. Use verify for that.`,
+		Example: "  sealift inspect registry.example.com/shop:1.0.0\n  sealift inspect /media/usb -o json",
+		Args:    args(1, 1, "one REF"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.inspect(cmd.Context(), args[0])
+		},
+	}
+}
+
+// inspected is one artifact of the result of inspect.
+type inspected struct {
+	Name       string             `json:"name"`
+	Digest     string             `json:"digest"`
+	MediaType  string             `json:"mediaType"`
+	Release    *inspectedRelease  `json:"release,omitempty"`
+	Signatures []signer.Signature `json:"signatures"`
+}
+
+type inspectedRelease struct {
+	ID         string                        `json:"id"`
+	Version    string                        `json:"version"`
+	Title      string                        `json:"title,omitempty"`
+	Vendor     string                        `json:"vendor,omitempty"`
+	Platforms  []string                      `json:"platforms"`
+	Components map[string]inspectedComponent `json:"components"`
+	Parameters map[string]artifact.Parameter `json:"parameters,omitempty"`
+	Files      map[string]int                `json:"files,omitempty"`
+}
+
+type inspectedComponent struct {
+	Image  string `json:"image"`
+	Digest string `json:"digest"`
+}
+
+func (a *app) inspect(ctx context.Context, ref string) error {
+	list, err := a.find(ctx, ref)
+	if err != nil {
+		return err
+	}
+	doc := struct {
+		Type      string      `json:"type"`
+		Artifacts []inspected `json:"artifacts"`
+	}{Type: "inspected"}
+	for _, f := range list {
+		i, err := inspectOne(ctx, f)
+		if err != nil {
+			return fmt.Errorf("%s: %w", f.Name, err)
+		}
+		doc.Artifacts = append(doc.Artifacts, i)
+	}
+	return a.out.Result(doc, func(w io.Writer) {
+		for _, i := range doc.Artifacts {
+			i.text(w)
+		}
+	})
+}
+
+func inspectOne(ctx context.Context, f found) (inspected, error) {
+	i := inspected{Name: f.Name, Digest: f.Descriptor.Digest.String(), MediaType: f.Descriptor.MediaType}
+	var err error
+	if i.Signatures, err = signer.Signatures(ctx, f.Store, f.Descriptor); err != nil {
+		return i, err
+	}
+	r, err := artifact.ReadRelease(ctx, f.Store, f.Descriptor)
+	if errors.Is(err, artifact.ErrNotRelease) {
+		return i, nil
+	} else if err != nil {
+		return i, err
+	}
+	t := r.App.Template
+	i.Release = &inspectedRelease{ID: t.ID, Version: t.Version, Title: t.Title, Vendor: t.Vendor, Platforms: t.Platforms,
+		Components: map[string]inspectedComponent{}, Parameters: t.Parameters, Files: map[string]int{}}
+	for key, d := range r.Images {
+		i.Release.Components[key] = inspectedComponent{t.Components[key].Image, d.Digest.String()}
+	}
+	for name, data := range r.App.Files {
+		i.Release.Files[name] = len(data)
+	}
+	return i, nil
+}
+
+func (i inspected) text(w io.Writer) {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s\n  digest      %s\n", i.Name, i.Digest)
+	if r := i.Release; r != nil {
+		fmt.Fprintf(&b, "  app         %s %s %s\n  platforms   %s\n", r.ID, r.Version, r.Title, strings.Join(r.Platforms, ", "))
+		for _, key := range sorted(r.Components) {
+			fmt.Fprintf(&b, "  component   %s: %s\n              %s\n", key, r.Components[key].Image, r.Components[key].Digest)
+		}
+		for _, name := range sorted(r.Parameters) {
+			p := r.Parameters[name]
+			fmt.Fprintf(&b, "  parameter   %s (%s) %s\n", name, p.Type, p.Description)
+		}
+		for _, name := range sorted(r.Files) {
+			fmt.Fprintf(&b, "  file        %s, %s\n", name, ui.Bytes(int64(r.Files[name])))
+		}
+	} else {
+		fmt.Fprintf(&b, "  media type  %s\n", i.MediaType)
+	}
+	if len(i.Signatures) == 0 {
+		b.WriteString("  signatures  none\n")
+	}
+	for _, s := range i.Signatures {
+		key := "an unnamed key"
+		if s.Key != "" {
+			key = "key " + s.Key
+		}
+		fmt.Fprintf(&b, "  signature   %s, claims %s (not verified)\n", s.Form, key)
+	}
+	for line := range strings.Lines(b.String()) {
+		_, _ = io.WriteString(w, ui.Printable(strings.TrimSuffix(line, "\n"))+"\n")
+	}
+}

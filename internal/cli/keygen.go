@@ -1,0 +1,110 @@
+package cli
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sealift/sealift/signer"
+)
+
+func newKeygen(a *app) *cobra.Command {
+	prefix := "cosign"
+	cmd := &cobra.Command{
+		Use:   "keygen",
+		Short: "Make a key pair for signing",
+		Long: `keygen writes an encrypted private key, PREFIX.key, and a public key, PREFIX.pub, in
+the format of cosign. The password is taken from COSIGN_PASSWORD or asked for. It
+never overwrites a key.
+
+The public key is what a site needs to accept your releases; give it to them over
+another way than the media.`,
+		Example: "  sealift keygen\n  COSIGN_PASSWORD=… sealift keygen --out vendor",
+		Args:    args(0, 0, "no arguments"),
+		RunE: func(*cobra.Command, []string) error {
+			return a.keygen(prefix)
+		},
+	}
+	cmd.Flags().StringVar(&prefix, "out", prefix, "write `PREFIX`.key and PREFIX.pub")
+	return cmd
+}
+
+func (a *app) keygen(prefix string) error {
+	private, public := prefix+".key", prefix+".pub"
+	for _, path := range []string{private, public} {
+		if _, err := os.Lstat(path); err == nil {
+			return withHint(fmt.Errorf("%s exists and is not overwritten: %w", path, errRefused), "choose another name: sealift keygen --out PREFIX")
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	password, err := a.newPassword()
+	if err != nil {
+		return err
+	}
+	privatePEM, publicPEM, err := signer.GenerateKeyPair(password)
+	if err != nil {
+		return err
+	}
+	key, err := signer.ParseKey(publicPEM)
+	if err != nil {
+		return err
+	}
+	// O_EXCL, so that a key made meanwhile survives. The public half is last:
+	// who sees it may rely on the other.
+	if err := writeNew(private, privatePEM, 0o600); err != nil {
+		return err
+	}
+	if err := writeNew(public, publicPEM, 0o644); err != nil {
+		return err
+	}
+	if len(password) == 0 {
+		a.out.Warn("%s has no password: whoever reads the file can sign in your name", private)
+	}
+	v := struct {
+		Type        string `json:"type"`
+		Private     string `json:"private"`
+		Public      string `json:"public"`
+		Fingerprint string `json:"fingerprint"`
+	}{"keygen", private, public, key.Fingerprint()}
+	return a.out.Result(v, func(w io.Writer) {
+		fmt.Fprintf(w, "private key  %s\npublic key   %s\nfingerprint  %s\n", private, public, key.Fingerprint())
+	})
+}
+
+// newPassword asks twice on a terminal; COSIGN_PASSWORD, even when empty, is an
+// answer. Without either there is no password.
+func (a *app) newPassword() ([]byte, error) {
+	if p := a.Getenv(passwordVariable); p != "" || !a.Terminal {
+		return []byte(p), nil
+	}
+	_, _ = fmt.Fprint(a.Err, "Password for the private key: ")
+	first, err := a.ReadPassword()
+	_, _ = fmt.Fprint(a.Err, "\nOnce more: ")
+	second, err2 := a.ReadPassword()
+	_, _ = fmt.Fprintln(a.Err)
+	if err := errors.Join(err, err2); err != nil {
+		return nil, fmt.Errorf("read password: %w", err)
+	}
+	if !bytes.Equal(first, second) {
+		return nil, usagef("the two passwords differ")
+	}
+	return first, nil
+}
+
+func writeNew(path string, data []byte, mode fs.FileMode) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if err == nil {
+		err = f.Sync()
+	}
+	return errors.Join(err, f.Close())
+}

@@ -1,0 +1,55 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+
+	"github.com/spf13/cobra"
+)
+
+func newRollback(a *app) *cobra.Command {
+	var f deliveryFlags
+	cmd := &cobra.Command{
+		Use:   "rollback INSTANCE [REVISION]",
+		Short: "Return an instance to an earlier revision",
+		Long: `rollback brings an instance back to the revision before, or to the one given, exactly
+as it was rendered then, from this machine's own records. Data is not touched. It
+becomes a revision of its own, so that it can be undone by another.`,
+		Example: "  sealift rollback shop\n  sealift rollback shop 1 --yes",
+		Args:    args(1, 2, "an instance and perhaps a revision"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			revision := 0
+			if len(args) == 2 {
+				n, err := strconv.Atoi(args[1])
+				if err != nil || n < 1 {
+					return withHint(usagef("want the number of a revision, got %q", args[1]), "see them: sealift history %s", args[0])
+				}
+				revision = n
+			}
+			return a.rollback(cmd.Context(), args[0], revision, f)
+		},
+		ValidArgsFunction: a.completeInstances,
+	}
+	cmd.Flags().BoolVarP(&f.yes, "yes", "y", false, "agree to the plan without being asked")
+	cmd.Flags().BoolVar(&f.dryRun, "dry-run", false, "show the plan, change nothing")
+	return cmd
+}
+
+func (a *app) rollback(ctx context.Context, instance string, revision int, f deliveryFlags) error {
+	home, err := a.openHome(ctx)
+	if err != nil {
+		return err
+	}
+	plan, err := home.PlanRollback(ctx, instance, revision)
+	if err != nil {
+		return fmt.Errorf("rollback: %w", err)
+	}
+	return a.planAndAct(plan, f, func() error {
+		r, err := home.Rollback(ctx, instance, revision)
+		if err != nil {
+			return fmt.Errorf("rollback: %w", a.showLogs(err))
+		}
+		return a.reportRevision("rolled back", r)
+	})
+}

@@ -1,0 +1,78 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sealift/sealift/artifact"
+	"github.com/sealift/sealift/internal/layout"
+	"github.com/sealift/sealift/signer"
+)
+
+func newSign(a *app) *cobra.Command {
+	var key string
+	cmd := &cobra.Command{
+		Use:   "sign REF",
+		Short: "Sign what is published or on media",
+		Long: `sign adds a signature by your key to a release or an image, in a registry or on
+media. It binds the digest, and with it everything the artifact reaches. Signatures
+by others stay; signing twice with one key changes nothing. cosign verifies what
+sealift signs, and the other way round.`,
+		Example: "  sealift sign registry.example.com/shop:1.0.0 --key cosign.key\n  sealift sign /media/usb --key second.key",
+		Args:    args(1, 1, "one REF"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.sign(cmd.Context(), args[0], key)
+		},
+	}
+	cmd.Flags().StringVar(&key, "key", "", "the private key in `FILE` (required)")
+	return cmd
+}
+
+func (a *app) sign(ctx context.Context, ref, keyFile string) error {
+	if keyFile == "" {
+		return withHint(usagef("sign wants --key FILE"), "make a key pair first: sealift keygen")
+	}
+	s, err := a.loadSigner(keyFile)
+	if err != nil {
+		return err
+	}
+	f, err := a.findOne(ctx, ref)
+	if err != nil {
+		return err
+	}
+	if err := a.signFound(ctx, ref, f, s); err != nil {
+		return fmt.Errorf("sign %s: %w", f.Name, err)
+	}
+	v := struct {
+		Type   string `json:"type"`
+		Name   string `json:"name"`
+		Digest string `json:"digest"`
+		Signer string `json:"signer"`
+	}{"signed", f.Name, f.Descriptor.Digest.String(), s.Key().Fingerprint()}
+	return a.out.Result(v, func(w io.Writer) {
+		fmt.Fprintf(w, "signed %s\n  digest %s\n  by key %s\n", v.Name, v.Digest, v.Signer)
+	})
+}
+
+func (a *app) signFound(ctx context.Context, ref string, f found, s *signer.Signer) error {
+	loc, err := artifact.ParseLocation(ref)
+	if err != nil {
+		return usagef("%v", err)
+	}
+	if loc.Place != artifact.PlaceMedia {
+		_, err := signer.Sign(ctx, f.Store.(signer.Target), f.Descriptor, f.Repository, s, signer.SignOptions{})
+		return err
+	}
+	w, err := layout.OpenWriter(ctx, loc.Path)
+	if err != nil {
+		return err
+	}
+	defer w.Close() // what counts is committed before
+	if _, err := signer.Sign(ctx, w.WritableRepository(f.Repository), f.Descriptor, f.Repository, s, signer.SignOptions{}); err != nil {
+		return err
+	}
+	return w.Commit(ctx)
+}

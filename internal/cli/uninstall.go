@@ -1,0 +1,64 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sealift/sealift/internal/site"
+)
+
+func newUninstall(a *app) *cobra.Command {
+	var deleteData []string
+	var yes bool
+	cmd := &cobra.Command{
+		Use:   "uninstall INSTANCE",
+		Short: "Remove an instance and keep its data",
+		Long: `uninstall stops and removes the containers of an instance. Its data volumes and its
+records stay, and installing under the same name finds them again. A volume is
+deleted only when it is named with --delete-data, for ever.`,
+		Example: "  sealift uninstall shop\n  sealift uninstall shop --delete-data sealift-shop_db-data --yes",
+		Args:    args(1, 1, "one instance"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.uninstall(cmd.Context(), args[0], deleteData, yes)
+		},
+		ValidArgsFunction: a.completeInstances,
+	}
+	cmd.Flags().StringArrayVar(&deleteData, "delete-data", nil, "also delete the data volume `NAME`, for ever (may be repeated)")
+	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
+	return cmd
+}
+
+func (a *app) uninstall(ctx context.Context, instance string, deleteData []string, yes bool) error {
+	home, err := a.openHome(ctx)
+	if err != nil {
+		return err
+	}
+	question := fmt.Sprintf("Remove %s? Its data stays.", instance)
+	if len(deleteData) > 0 {
+		question = fmt.Sprintf("Remove %s and delete its data %s for ever?", instance, strings.Join(deleteData, ", "))
+	}
+	if err := a.confirm(yes, question); err != nil {
+		return err
+	}
+	u, err := home.Uninstall(ctx, instance, site.UninstallOptions{DeleteData: deleteData})
+	if err != nil {
+		return fmt.Errorf("uninstall: %w", err)
+	}
+	doc := struct {
+		Type string `json:"type"`
+		*site.Uninstalled
+	}{"uninstalled", u}
+	return a.out.Result(doc, func(w io.Writer) {
+		fmt.Fprintf(w, "uninstalled %s\n", instance)
+		for _, v := range u.Kept {
+			fmt.Fprintf(w, "  data kept     %s\n", v)
+		}
+		for _, v := range u.Deleted {
+			fmt.Fprintf(w, "  data deleted  %s\n", v)
+		}
+	})
+}
