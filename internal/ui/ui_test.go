@@ -1,0 +1,117 @@
+package ui_test
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/sealift/sealift/internal/ui"
+	"github.com/sealift/sealift/mirror"
+)
+
+// clock is a time that moves only when it is told to.
+type clock struct{ t time.Time }
+
+func (c *clock) now() time.Time { return c.t }
+
+// session runs the same output through a printer of each kind.
+func session(opts ui.Options) (out, errs string) {
+	var stdout, stderr bytes.Buffer
+	c := &clock{time.Unix(1000, 0)}
+	opts.Out, opts.Err, opts.Now = &stdout, &stderr, c.now
+	p := ui.New(opts)
+	p.Message("hello %s", "there")
+	p.Warn("look out\x1b[2J")
+	g := p.Progress("copying")
+	blob := ocispec.Descriptor{Digest: digest.FromString("x"), Size: 3_000_000}
+	g.Begin(&mirror.Plan{Blobs: []mirror.Step{{Descriptor: blob}, {Descriptor: ocispec.Descriptor{Size: 1_000_000}, Stored: true}}})
+	for range 3 {
+		c.t = c.t.Add(6 * time.Second)
+		g.Advance(1_000_000)
+	}
+	g.Retrying(blob, errors.New("connection reset"), time.Second)
+	g.Stored(blob)
+	_ = p.Result(struct {
+		Type string `json:"type"`
+		Name string `json:"name"`
+	}{"done", "a<b"}, func(w io.Writer) { _, _ = io.WriteString(w, "all done\n") })
+	p.Error(errors.New("first\nsecond\a"), "do this", 12)
+	return stdout.String(), stderr.String()
+}
+
+func TestPrinter(t *testing.T) {
+	t.Parallel()
+	retry := digest.FromString("x").Encoded()[:12] + ": connection reset; trying again in 1s"
+	tests := []struct {
+		name      string
+		opts      ui.Options
+		out, errs string
+	}{
+		{
+			"plain", ui.Options{}, "all done\n",
+			"hello there\n" +
+				"warning: look out\uFFFD[2J\n" +
+				"copying 2.0 MB of 4.0 MB, 167 kB/s, 12s left\n" +
+				"copying 3.0 MB of 4.0 MB, 167 kB/s, 6s left\n" +
+				"copying 4.0 MB of 4.0 MB, 167 kB/s, 0s left\n" +
+				retry + "\n" +
+				"sealift: error: first\nsealift: error: second\uFFFD\nsealift: hint: do this\n",
+		},
+		{
+			"quiet", ui.Options{Quiet: true}, "all done\n",
+			"warning: look out\uFFFD[2J\n" +
+				"sealift: error: first\nsealift: error: second\uFFFD\nsealift: hint: do this\n",
+		},
+		{
+			"terminal", ui.Options{Terminal: true}, "all done\n",
+			"hello there\n" +
+				"warning: look out\uFFFD[2J\n" +
+				"\rcopying 2.0 MB of 4.0 MB, 167 kB/s, 12s left" +
+				"\rcopying 3.0 MB of 4.0 MB, 167 kB/s, 6s left " +
+				"\rcopying 4.0 MB of 4.0 MB, 167 kB/s, 0s left" +
+				"\r" + strings.Repeat(" ", 43) + "\r" + retry + "\n" +
+				"sealift: error: first\nsealift: error: second\uFFFD\nsealift: hint: do this\n",
+		},
+		{
+			"json", ui.Options{Format: ui.JSON, Terminal: true}, "{\n  \"type\": \"done\",\n  \"name\": \"a<b\"\n}\n",
+			`{"type":"message","text":"hello there"}` + "\n" +
+				`{"type":"warning","text":"look out\u001b[2J"}` + "\n" +
+				`{"type":"progress","verb":"copying","bytes":2000000,"total":4000000}` + "\n" +
+				`{"type":"progress","verb":"copying","bytes":3000000,"total":4000000}` + "\n" +
+				`{"type":"progress","verb":"copying","bytes":4000000,"total":4000000}` + "\n" +
+				`{"type":"message","text":"` + retry + `"}` + "\n" +
+				`{"type":"error","code":12,"error":"first\nsecond\u0007","hint":"do this"}` + "\n",
+		},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			out, errs := session(tt.opts)
+			if diff := cmp.Diff(tt.out, out); diff != "" {
+				t.Errorf("stdout (-want +got):\n%s", diff)
+			}
+			if diff := cmp.Diff(tt.errs, errs); diff != "" {
+				t.Errorf("stderr (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestBytes(t *testing.T) {
+	t.Parallel()
+	for n, want := range map[int64]string{
+		0: "0 B", 999: "999 B", 1000: "1.0 kB", 9_949: "9.9 kB", 9_950: "10 kB", 999_499: "999 kB", 999_500: "1.0 MB",
+		2_147_483_648: "2.1 GB", 5_000_000_000_000: "5.0 TB", 5_000_000_000_000_000: "5000 TB",
+	} {
+		if got := ui.Bytes(n); got != want {
+			t.Errorf("Bytes(%d) = %q, want %q", n, got, want)
+		}
+	}
+}
