@@ -41,7 +41,7 @@ demo: build images ## the whole delivery, step by step, on this machine (Debian,
 	bash examples/demo.sh
 
 bench: build tools ## compare with public tools and with physical bounds
-	PATH=$(TOOLS):$$PATH SEALIFT_BUILD=$(CURDIR)/build go test -tags real -count=1 -run '^$$' -bench . -timeout 30m ./test/bench/...
+	PATH=$(TOOLS):$$PATH SEALIFT_BUILD=$(CURDIR)/build go test -tags real -count=1 -run '^$$' -bench . -benchtime 1x -timeout 30m ./test/bench/...
 
 tools: $(addprefix $(TOOLS)/,crane oras regctl cosign) ## install the public tools that real-parts tests use
 

@@ -209,6 +209,10 @@ func (d *decoder) decode(tree any, v reflect.Value, field string) {
 		}
 		v.Set(reflect.MakeMapWithSize(v.Type(), len(m)))
 		for _, k := range sortedKeys(m) {
+			if strings.ContainsFunc(k, unicode.IsControl) {
+				d.reject(joinField(field, k), "the name holds a control character")
+				continue
+			}
 			elem := reflect.New(v.Type().Elem()).Elem()
 			d.decode(m[k], elem, joinField(field, k))
 			v.SetMapIndex(reflect.ValueOf(k), elem)

@@ -25,6 +25,12 @@ func (p Parameter) check(f *findings, field, name string) {
 	if p.Generate != nil && (p.Type != "string" || p.Default != nil) {
 		f.add(joinField(field, "generate"), "is for strings without a default")
 	}
+	if numeric := p.Type == "integer" || p.Type == "number"; !numeric && (p.Minimum != nil || p.Maximum != nil) {
+		f.add(field, "minimum and maximum are for integers and numbers")
+	}
+	if p.Type != "string" && p.Pattern != "" {
+		f.add(joinField(field, "pattern"), "is for strings")
+	}
 	if p.Minimum != nil && p.Maximum != nil && *p.Minimum > *p.Maximum {
 		f.add(joinField(field, "minimum"), "is above the maximum, %s", Format(*p.Maximum))
 	}

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/cyberphone/json-canonicalization/go/src/webpki.org/jsoncanonicalizer"
 	"go.yaml.in/yaml/v3"
@@ -206,6 +207,10 @@ func (t *Template) readFiles(dir fs.FS, f *findings) map[string][]byte {
 				}
 			}
 			if !file.Template {
+				continue
+			}
+			if !utf8.Valid(data) {
+				f.add(field, "%s is not UTF-8 text, which a template must be", file.Source)
 				continue
 			}
 			text, err := ParseText(string(data))

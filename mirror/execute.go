@@ -142,8 +142,12 @@ func (x *execution) attempt(ctx context.Context, s Step) error {
 		return nil
 	}
 	x.opts.Progress.Advance(-delivered)
-	if cause != nil {
+	switch {
+	case cause != nil:
 		return cause
+	case errors.Is(err, content.ErrMismatchedDigest), errors.Is(err, content.ErrTrailingData):
+		// The destination notices, but it is the source that is wrong.
+		return &CopyError{"source", "verify", s.Descriptor, err}
 	}
 	return &CopyError{"destination", "write", s.Descriptor, err}
 }

@@ -92,13 +92,21 @@ func (m *Media) alias(ctx context.Context, repository, tag string, desc ocispec.
 	}
 	long := strings.NewReplacer("/", "-", ":", "-", "[", "", "]", "").Replace(repository)
 	for _, name := range []string{short, long} {
-		alias := name + "-" + tag
-		have, err := m.w.Resolve(ctx, alias)
-		if len(alias) <= maxTag && (errors.Is(err, errdef.ErrNotFound) || err == nil && have.Digest == desc.Digest) {
+		if alias := name + "-" + tag; len(alias) <= maxTag && m.free(alias, repository+":"+tag) {
 			return alias
 		}
 	}
 	return "digest-" + desc.Digest.Encoded()[:32]
+}
+
+// free reports whether alias is nobody's, or belongs to the root called name.
+func (m *Media) free(alias, name string) bool {
+	for _, d := range m.w.Entries() {
+		if d.Annotations[ocispec.AnnotationRefName] == alias && d.Annotations[layout.AnnotationAliasOf] != name {
+			return false
+		}
+	}
+	return true
 }
 
 // maxTag is the longest tag that registries accept.

@@ -30,7 +30,7 @@ type DamageError struct {
 // Error counts the damage and names the first piece.
 func (e *DamageError) Error() string {
 	first := append(append([]ocispec.Descriptor(nil), e.Corrupt...), e.Missing...)[0]
-	return fmt.Sprintf("%d pieces of content are corrupt and %d are missing, the first is %s", len(e.Corrupt), len(e.Missing), first.Digest)
+	return fmt.Sprintf("damaged content: %d corrupt, %d missing, the first is %s", len(e.Corrupt), len(e.Missing), first.Digest)
 }
 
 // Is reports whether target is [ErrDamaged].

@@ -136,7 +136,7 @@ found, 12 damaged or invalid signature, 13 credentials or password, 14 incomplet
 	flags.StringVarP(&a.format, "output", "o", string(ui.Text), "write results as `text` or json")
 	flags.BoolVarP(&a.quiet, "quiet", "q", false, "no progress and no messages, only results and errors")
 	flags.BoolVar(&a.plainHTTP, "plain-http", false, "talk HTTP to every registry (loopback registries always)")
-	flags.StringVar(&a.home, "home", "", "the site's home `DIR` (default $SEALIFT_HOME, else /var/lib/sealift for root, else $XDG_DATA_HOME/sealift)")
+	flags.StringVar(&a.home, "home", "", "the site's home `DIR` (default $SEALIFT_HOME, else /var/lib/sealift for root, else $XDG_DATA_HOME/sealift or ~/.local/share/sealift)")
 	root.SetIn(a.In)
 	root.SetOut(a.Out)
 	root.SetErr(a.Err)

@@ -71,8 +71,8 @@ func exitCode(ctx context.Context, err error) int {
 		return exitRefused
 	case errors.Is(err, errdef.ErrNotFound), errors.Is(err, fs.ErrNotExist), errors.Is(err, layout.ErrNotLayout):
 		return exitNotFound // also in mid-copy: running it again would not help
-	case errors.As(err, new(*mirror.IncompleteError)):
-		return exitIncomplete
+	case errors.As(err, new(*mirror.IncompleteError)), errors.Is(err, syscall.ENOSPC):
+		return exitIncomplete // media may be full before the first blob
 	}
 	return siteExitCode(err)
 }
@@ -111,6 +111,8 @@ func hint(err error) string {
 		return "wait until the other command is done, then run this one again"
 	case isDamage(err), errors.Is(err, signer.ErrInvalid):
 		return "do not use this copy; have it made again, or mirror the release anew: sealift mirror REF DIR"
+	case errors.As(err, new(*mirror.IncompleteError)) && errors.Is(err, errdef.ErrNotFound):
+		return "the source lacks part of what it names; copy from another one, then go on with this destination"
 	case errors.As(err, new(*mirror.IncompleteError)):
 		return "run the same command again; it continues where it stopped"
 	case errors.As(err, &image):

@@ -83,6 +83,9 @@ func inspectOne(ctx context.Context, f found) (inspected, error) {
 	if i.Signatures, err = signer.Signatures(ctx, f.Store, f.Descriptor); err != nil {
 		return i, err
 	}
+	if i.Signatures == nil {
+		i.Signatures = []signer.Signature{} // a list, in JSON too
+	}
 	r, err := artifact.ReadRelease(ctx, f.Store, f.Descriptor)
 	if errors.Is(err, artifact.ErrNotRelease) {
 		return i, nil

@@ -132,7 +132,7 @@ func (a *app) items(ctx context.Context, refs []string, to artifact.Location, ch
 			}
 			item := mirror.Item{Source: f.Store, Reference: f.Descriptor.Digest.String(), Name: f.Name}
 			if to.Place == artifact.PlaceRegistry {
-				item.Name = to.Repository + strings.TrimPrefix(f.Name, f.Repository)
+				item.Name = to.Repository + strings.TrimPrefix(f.Name, fullName(f.Repository))
 				host, path, _ := strings.Cut(f.Repository, "/")
 				if strings.HasPrefix(to.Repository, host+"/") {
 					item.MountFrom = path

@@ -248,6 +248,10 @@ func (a *app) componentImage(ref string, mayBePath bool, dest artifact.Location)
 		if path != "" {
 			return openImage(path, tag)
 		}
+		// A mistyped file name must not become a question to a registry.
+		if loc, err := artifact.ParseLocation(ref); err != nil || loc.Place != artifact.PlaceRegistry {
+			return publish.Image{}, nil, fmt.Errorf("%s: %w", ref, fs.ErrNotExist)
+		}
 	}
 	loc, err := artifact.ParseImage(ref)
 	if err != nil {

@@ -50,6 +50,6 @@ func (a *app) rollback(ctx context.Context, instance string, revision int, f del
 		if err != nil {
 			return fmt.Errorf("rollback: %w", a.showLogs(err))
 		}
-		return a.reportRevision("rolled back", r)
+		return a.reportRevision("rolledBack", r)
 	})
 }

@@ -68,7 +68,7 @@ func (a *app) serve(ctx context.Context, ref, listen string) error {
 		Address      string   `json:"address"`
 		Media        string   `json:"media"`
 		Repositories []string `json:"repositories"`
-	}{Type: "serving", Address: address, Media: loc.Path}
+	}{Type: "serving", Address: address, Media: loc.Path, Repositories: []string{}}
 	for _, name := range l.Repositories() {
 		doc.Repositories = append(doc.Repositories, registry.URLName(name))
 	}

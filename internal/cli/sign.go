@@ -66,6 +66,10 @@ func (a *app) signFound(ctx context.Context, ref string, f found, s *signer.Sign
 		_, err := signer.Sign(ctx, f.Store.(signer.Target), f.Descriptor, f.Repository, s, signer.SignOptions{})
 		return err
 	}
+	if fullName(f.Repository) != f.Repository {
+		return withHint(usagef("the layout was written by another tool and gives the image no full name to sign it under"),
+			"copy it first: sealift mirror %s ./DIR, and sign that", ref)
+	}
 	w, err := layout.OpenWriter(ctx, loc.Path)
 	if err != nil {
 		return err

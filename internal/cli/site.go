@@ -242,9 +242,9 @@ type changed struct {
 
 func (a *app) reportRevision(kind string, r *site.Revision) error {
 	return a.out.Result(changed{kind, r.Unchanged, r}, func(w io.Writer) {
-		verb := kind
+		verb := strings.ReplaceAll(kind, "rolledBack", "rolled back")
 		if r.Unchanged {
-			verb = "already " + kind
+			verb = "already " + verb
 		}
 		fmt.Fprintf(w, "%s %s %s as %s (revision %d)\n", verb, r.App.ID, r.App.Version, r.Instance, r.Number)
 		for _, ad := range r.Addresses {

@@ -57,7 +57,7 @@ func (a *app) status(ctx context.Context, names []string) error {
 	doc := struct {
 		Type      string                `json:"type"`
 		Instances []site.InstanceStatus `json:"instances"`
-	}{"status", list}
+	}{"status", append([]site.InstanceStatus{}, list...)}
 	err = a.out.Result(doc, func(w io.Writer) {
 		if len(list) == 0 {
 			fmt.Fprintln(w, "nothing is installed")

@@ -84,7 +84,8 @@ func (a *app) findRemote(ctx context.Context, loc artifact.Location) (found, err
 	}
 	desc, err := repo.Resolve(ctx, loc.Reference())
 	if errors.Is(err, errdef.ErrNotFound) {
-		return found{}, fmt.Errorf("%s: %w", loc, errdef.ErrNotFound) // the library's text names it again
+		// The library's text would name it again.
+		return found{}, withHint(fmt.Errorf("%s: %w", loc, errdef.ErrNotFound), "check the name of the repository and the version")
 	} else if err != nil {
 		return found{}, fmt.Errorf("resolve %s: %w", loc, err)
 	}
@@ -98,7 +99,7 @@ func findMedia(ctx context.Context, loc artifact.Location) ([]found, error) {
 	}
 	var list []found
 	for _, name := range l.Repositories() {
-		if loc.Repository != "" && loc.Repository != name {
+		if loc.Repository != "" && loc.Repository != name && loc.Repository != fullName(name) {
 			continue
 		}
 		repo := l.Repository(name)
@@ -112,7 +113,7 @@ func findMedia(ctx context.Context, loc artifact.Location) ([]found, error) {
 					return fmt.Errorf("resolve %s:%s on %s: %w", name, tag, loc.Path, err)
 				}
 				if loc.Digest == "" || loc.Digest == desc.Digest {
-					list = append(list, found{Name: name + ":" + tag, Repository: name, Tag: tag, Store: repo, Descriptor: desc})
+					list = append(list, found{Name: fullName(name) + ":" + tag, Repository: name, Tag: tag, Store: repo, Descriptor: desc})
 				}
 			}
 			return nil
@@ -125,6 +126,15 @@ func findMedia(ctx context.Context, loc artifact.Location) ([]found, error) {
 		return nil, withHint(fmt.Errorf("%s: %w", loc, errdef.ErrNotFound), "see what the media holds: sealift inspect %s", artifact.Location{Place: artifact.PlaceMedia, Path: loc.Path})
 	}
 	return list, nil
+}
+
+// fullName gives a repository without a host, which another tool's layout shows
+// under the name of its directory, one: localhost, for what was made here.
+func fullName(repository string) string {
+	if strings.Contains(repository, "/") {
+		return repository
+	}
+	return "localhost/" + repository
 }
 
 // openMedia opens media for reading; a directory that is not there is told from

@@ -20,7 +20,7 @@ func newUninstall(a *app) *cobra.Command {
 		Long: `uninstall stops and removes the containers of an instance. Its data volumes and its
 records stay, and installing under the same name finds them again. A volume is
 deleted only when it is named with --delete-data, for ever.`,
-		Example: "  sealift uninstall shop\n  sealift uninstall shop --delete-data sealift-shop_db-data --yes",
+		Example: "  sealift uninstall shop\n  sealift uninstall shop --delete-data sealift-shop_db_data --yes",
 		Args:    args(1, 1, "one instance"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.uninstall(cmd.Context(), args[0], deleteData, yes)

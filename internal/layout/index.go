@@ -19,9 +19,9 @@ const maxIndexBytes = 64 << 20
 const (
 	// annotationImageName carries the full reference for containerd.
 	annotationImageName = "io.containerd.image.name"
-	// annotationAliasOf marks an alias entry with the root it stands for, so
+	// AnnotationAliasOf marks an alias entry with the root it stands for, so
 	// that moving the root moves the alias and not some other tool's tag.
-	annotationAliasOf = "dev.sealift.alias-of"
+	AnnotationAliasOf = "dev.sealift.alias-of"
 )
 
 // parseIndex parses index.json. Everything in it that is used later without a
@@ -148,7 +148,7 @@ func setRoot(name, alias string, desc ocispec.Descriptor) edit {
 			return m.Annotations[ocispec.AnnotationRefName] == alias && fullName(m) == ""
 		})
 		short := desc
-		short.Annotations = map[string]string{ocispec.AnnotationRefName: alias, annotationAliasOf: name}
+		short.Annotations = map[string]string{ocispec.AnnotationRefName: alias, AnnotationAliasOf: name}
 		index.Manifests = append(index.Manifests, short)
 	}}
 }
@@ -161,7 +161,7 @@ func dropRoot(index *ocispec.Index, name string) {
 	index.Manifests = slices.DeleteFunc(index.Manifests, func(m ocispec.Descriptor) bool {
 		a := m.Annotations
 		named := a[ocispec.AnnotationRefName] == name || a[annotationImageName] == name
-		return named && fullName(m) == name || a[annotationAliasOf] == name
+		return named && fullName(m) == name || a[AnnotationAliasOf] == name
 	})
 }
 

@@ -87,7 +87,7 @@ func (v *view) addRest(e ocispec.Descriptor, rooted bool) {
 		bare = bare && len(v.full) == 0
 	}
 	switch {
-	case bare && !rooted && e.Annotations[annotationAliasOf] == "":
+	case bare && !rooted && e.Annotations[AnnotationAliasOf] == "":
 		v.addTag(v.local, tag, e)
 	case len(v.full) == 0:
 		v.untagged = append(v.untagged, e)

@@ -115,10 +115,13 @@ func resolve(ctx context.Context, image Image, want []string) (ocispec.Descripto
 	if err != nil {
 		return ocispec.Descriptor{}, err
 	}
-	have, err := platforms(ctx, image.Source, desc, m)
+	have, own, err := platforms(ctx, image.Source, desc, m)
 	if err != nil {
 		return ocispec.Descriptor{}, err
 	}
+	// What a store says of an image beside its digest differs from store to
+	// store; the release must not.
+	desc = ocispec.Descriptor{MediaType: desc.MediaType, Digest: desc.Digest, Size: desc.Size, Platform: own, Annotations: desc.Annotations}
 	for _, p := range want {
 		if !slices.Contains(have, p) {
 			return ocispec.Descriptor{}, fmt.Errorf("offers %v, the template promises %s too", have, p)
@@ -127,8 +130,9 @@ func resolve(ctx context.Context, image Image, want []string) (ocispec.Descripto
 	return desc, nil
 }
 
-// platforms lists what an image runs on.
-func platforms(ctx context.Context, src mirror.Source, desc ocispec.Descriptor, m *artifact.Manifest) ([]string, error) {
+// platforms lists what an image runs on, and, for an image of one platform, that
+// one as its config has it.
+func platforms(ctx context.Context, src mirror.Source, desc ocispec.Descriptor, m *artifact.Manifest) ([]string, *ocispec.Platform, error) {
 	var list []string
 	add := func(p *ocispec.Platform) {
 		if p == nil || p.OS == "unknown" || p.OS == "" {
@@ -143,21 +147,21 @@ func platforms(ctx context.Context, src mirror.Source, desc ocispec.Descriptor, 
 		for _, d := range m.Manifests {
 			add(d.Platform)
 		}
-		return list, nil
+		return list, nil, nil
 	}
 	if len(m.Blobs) == 0 {
-		return nil, errors.New("has no config")
+		return nil, nil, errors.New("has no config")
 	}
 	config, err := artifact.Fetch(ctx, src, m.Blobs[0], artifact.MaxConfigBytes)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	var p ocispec.Platform
 	if err := json.Unmarshal(config, &p); err != nil {
-		return nil, fmt.Errorf("parse config: %w", err)
+		return nil, nil, fmt.Errorf("parse config: %w", err)
 	}
 	add(&p)
-	return list, nil
+	return list, &p, nil
 }
 
 // Plan works out what the repository lacks of the release's images.

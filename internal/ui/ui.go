@@ -9,11 +9,14 @@ package ui
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/sealift/sealift/artifact"
 )
 
 // Format is how results and messages are written.
@@ -106,12 +109,16 @@ func (p *Printer) Error(err error, hint string, code int) {
 	defer p.mu.Unlock()
 	p.clear()
 	if p.opts.Format == JSON {
+		var findings artifact.FindingsError
+		errors.As(err, &findings)
 		p.event(struct {
 			Type  string `json:"type"`
 			Code  int    `json:"code"`
 			Error string `json:"error"`
 			Hint  string `json:"hint,omitempty"`
-		}{"error", code, err.Error(), hint})
+			// Findings are those of a template.
+			Findings artifact.FindingsError `json:"findings,omitempty"`
+		}{"error", code, err.Error(), hint, findings})
 		return
 	}
 	for line := range strings.SplitSeq(err.Error(), "\n") {
