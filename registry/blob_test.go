@@ -448,7 +448,7 @@ func BenchmarkBlob(b *testing.B) {
 						b.Fatal(err)
 					}
 				}
-				resp, err := http.Get(url) //nolint:noctx // nothing to cancel
+				resp, err := http.Get(url)
 				if err != nil {
 					b.Fatal(err)
 				}

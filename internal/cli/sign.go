@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 
@@ -57,7 +58,7 @@ func (a *app) sign(ctx context.Context, ref, keyFile string) error {
 	})
 }
 
-func (a *app) signFound(ctx context.Context, ref string, f found, s *signer.Signer) error {
+func (a *app) signFound(ctx context.Context, ref string, f found, s *signer.Signer) (err error) {
 	loc, err := artifact.ParseLocation(ref)
 	if err != nil {
 		return usagef("%v", err)
@@ -74,7 +75,7 @@ func (a *app) signFound(ctx context.Context, ref string, f found, s *signer.Sign
 	if err != nil {
 		return err
 	}
-	defer w.Close() // what counts is committed before
+	defer func() { err = errors.Join(err, w.Close()) }()
 	if _, err := signer.Sign(ctx, w.WritableRepository(f.Repository), f.Descriptor, f.Repository, s, signer.SignOptions{}); err != nil {
 		return err
 	}
