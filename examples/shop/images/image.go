@@ -77,7 +77,7 @@ func writeLayout(dir, tag string, index v1.ImageIndex) (v1.Hash, error) {
 	if err != nil {
 		return v1.Hash{}, err
 	}
-	defer os.RemoveAll(temp) //nolint:errcheck // only after an error is anything there
+	defer os.RemoveAll(temp)
 	// MkdirTemp makes a private directory; a layout is for everybody to read.
 	if err := os.Chmod(temp, 0o755); err != nil {
 		return v1.Hash{}, err

@@ -133,7 +133,7 @@ func TestSilentServerDoesNotHoldTheCaller(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close() //nolint:errcheck // a test's listener
+	defer l.Close()
 	c := newClient(t, "redis://"+l.Addr().String())
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()

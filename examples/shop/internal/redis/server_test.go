@@ -75,7 +75,7 @@ func (s *fakeServer) commands() []string {
 }
 
 func (s *fakeServer) serve(c net.Conn) {
-	defer c.Close() //nolint:errcheck // a test's connection
+	defer c.Close()
 	r := bufio.NewReader(c)
 	allowed := s.password == ""
 	for {
