@@ -128,10 +128,10 @@ func (x *execution) store(ctx context.Context, s Step) error {
 }
 
 func (x *execution) attempt(ctx context.Context, s Step) error {
-	src := &source{fetch: s.item.Source.Fetch, desc: s.Descriptor, progress: x.opts.Progress}
+	src := &source{fetch: fetchFrom(s.item.Source), desc: s.Descriptor, progress: x.opts.Progress}
 	if s.data != nil {
-		src.fetch = func(context.Context, ocispec.Descriptor) (io.ReadCloser, error) {
-			return nopSeekCloser{bytes.NewReader(s.data)}, nil
+		src.fetch = func(_ context.Context, _ ocispec.Descriptor, offset int64) (io.ReadCloser, error) {
+			return io.NopCloser(bytes.NewReader(s.data[min(offset, int64(len(s.data))):])), nil
 		}
 	}
 	err := x.write(ctx, s, src)
@@ -185,7 +185,7 @@ func (x *execution) write(ctx context.Context, s Step, src *source) error {
 // whether it was the reading that failed. An HTTP transport may go on reading
 // after its request has failed, which must neither race nor be counted.
 type source struct {
-	fetch    func(context.Context, ocispec.Descriptor) (io.ReadCloser, error)
+	fetch    func(ctx context.Context, desc ocispec.Descriptor, offset int64) (io.ReadCloser, error)
 	desc     ocispec.Descriptor
 	progress Progress
 
@@ -222,19 +222,36 @@ func (s *source) fail(op string, err error) {
 	}
 }
 
-// open returns the content from offset on. A source that cannot seek is read and
-// thrown away up to there.
+// fetchFrom returns how content of src is fetched from an offset on: in one step
+// where it can, by seeking, or by reading and throwing away.
+func fetchFrom(src content.Fetcher) func(context.Context, ocispec.Descriptor, int64) (io.ReadCloser, error) {
+	if r, ok := src.(RangeFetcher); ok {
+		return func(ctx context.Context, desc ocispec.Descriptor, offset int64) (io.ReadCloser, error) {
+			if offset == 0 {
+				return src.Fetch(ctx, desc)
+			}
+			return r.FetchFrom(ctx, desc, offset)
+		}
+	}
+	return func(ctx context.Context, desc ocispec.Descriptor, offset int64) (io.ReadCloser, error) {
+		rc, err := src.Fetch(ctx, desc)
+		if err == nil && offset > 0 {
+			if err = skip(rc, offset); err != nil {
+				return nil, errors.Join(err, rc.Close())
+			}
+		}
+		return rc, err
+	}
+}
+
+// open returns the content from offset on.
 func (s *source) open(ctx context.Context, offset int64) (io.ReadCloser, error) {
-	rc, err := s.fetch(ctx, s.desc)
+	rc, err := s.fetch(ctx, s.desc, offset)
 	if err != nil {
 		s.fail("open", err)
 		return nil, err
 	}
 	if offset > 0 {
-		if err = skip(rc, offset); err != nil {
-			s.fail("read", err)
-			return nil, errors.Join(err, rc.Close())
-		}
 		s.count(offset)
 	}
 	return &counted{s, rc, s.desc.Size - offset}, nil
@@ -270,10 +287,6 @@ func (c *counted) Read(b []byte) (int, error) {
 }
 
 func (c *counted) Close() error { return c.rc.Close() }
-
-type nopSeekCloser struct{ io.ReadSeeker }
-
-func (nopSeekCloser) Close() error { return nil }
 
 // mayPass reports whether trying again may help: connections that broke and
 // registries that are busy, but not a full disk, a missing blob or a wrong

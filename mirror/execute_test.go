@@ -212,7 +212,7 @@ func TestRetryGivesUp(t *testing.T) {
 		{"file too large for FAT", 3, nil, &fs.PathError{Op: "write", Err: syscall.EFBIG}, "destination", 1},
 		{"stick pulled out", 3, nil, &fs.PathError{Op: "write", Err: syscall.EIO}, "destination", 1},
 		{"not allowed", 3, nil, &fs.PathError{Op: "open", Err: syscall.EACCES}, "destination", 1},
-		{"wrong bytes", 3, nil, content.ErrMismatchedDigest, "destination", 1},
+		{"wrong bytes", 3, nil, content.ErrMismatchedDigest, "source", 1},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

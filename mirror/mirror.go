@@ -30,6 +30,13 @@ type Source interface {
 	registry.ReferrerLister
 }
 
+// RangeFetcher is a source that can begin in the middle of a blob, so that
+// continuing one does not send its beginning again. The caller closes the reader
+// and verifies the whole.
+type RangeFetcher interface {
+	FetchFrom(ctx context.Context, desc ocispec.Descriptor, offset int64) (io.ReadCloser, error)
+}
+
 // Destination is where content goes. Its methods are called concurrently, Push
 // and Ingest never for the same content at once.
 type Destination interface {

@@ -83,7 +83,7 @@ func Main(ctx context.Context, args []string, process Process) int {
 		return exitOK
 	}
 	code := exitCode(ctx, err)
-	a.out.Error(err, hint(err), code)
+	a.out.Error(err, hint(err, code), code)
 	return code
 }
 
@@ -119,9 +119,12 @@ it on a disk, and installs, upgrades and rolls it back where there is no network
 Exit status: 0 done, 1 other failure, 10 wrong usage or invalid template, 11 not
 found, 12 damaged or invalid signature, 13 credentials or password, 14 incomplete
 (run again to continue), 15 refused, 130 interrupted.`,
-		SilenceUsage:  true,
-		SilenceErrors: true,
-		Version:       Version(),
+		SilenceUsage:          true,
+		SilenceErrors:         true,
+		DisableFlagsInUseLine: true,
+		Version:               Version(),
+		Args:                  noSuchCommand,
+		RunE:                  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		PersistentPreRunE: func(*cobra.Command, []string) error {
 			if a.format != string(ui.Text) && a.format != string(ui.JSON) {
 				return usagef("-o wants text or json, got %q", a.format)
@@ -154,6 +157,18 @@ found, 12 damaged or invalid signature, 13 credentials or password, 14 incomplet
 	}
 	root.AddCommand(newVersion(a))
 	return root
+}
+
+// noSuchCommand says what is meant by what is left when no command was found.
+func noSuchCommand(root *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	err := usagef("there is no command %q", args[0])
+	if near := root.SuggestionsFor(args[0]); len(near) > 0 {
+		return withHint(err, "did you mean sealift %s?", strings.Join(near, ", or sealift "))
+	}
+	return withHint(err, "see what there is: sealift --help")
 }
 
 // args returns a check for the number of arguments that says what is wanted.

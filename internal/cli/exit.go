@@ -71,6 +71,8 @@ func exitCode(ctx context.Context, err error) int {
 		return exitRefused
 	case errors.Is(err, errdef.ErrNotFound), errors.Is(err, fs.ErrNotExist), errors.Is(err, layout.ErrNotLayout):
 		return exitNotFound // also in mid-copy: running it again would not help
+	case remote.IsRefusal(err):
+		return exitFailure // the registry's last word, in mid-copy too
 	case errors.As(err, new(*mirror.IncompleteError)), errors.Is(err, syscall.ENOSPC):
 		return exitIncomplete // media may be full before the first blob
 	}
@@ -87,10 +89,14 @@ func isDamage(err error) bool {
 }
 
 // hint is the only place that maps errors to advice.
-func hint(err error) string {
+func hint(err error, code int) string {
 	var hinted *hintedError
 	var image *publish.ImageError
 	switch {
+	case code == exitInterrupted && errors.As(err, new(*mirror.IncompleteError)):
+		return "run the same command again; it continues where it stopped"
+	case code == exitInterrupted:
+		return ""
 	case errors.As(err, &hinted):
 		return hinted.hint
 	case errors.As(err, new(artifact.FindingsError)):
@@ -113,6 +119,8 @@ func hint(err error) string {
 		return "do not use this copy; have it made again, or mirror the release anew: sealift mirror REF DIR"
 	case errors.As(err, new(*mirror.IncompleteError)) && errors.Is(err, errdef.ErrNotFound):
 		return "the source lacks part of what it names; copy from another one, then go on with this destination"
+	case remote.IsRefusal(err):
+		return "the registry does not allow this; check its address, or ask who runs it"
 	case errors.As(err, new(*mirror.IncompleteError)):
 		return "run the same command again; it continues where it stopped"
 	case errors.As(err, &image):

@@ -307,16 +307,29 @@ func openImage(path, tag string) (publish.Image, io.Closer, error) {
 	return publish.Image{Source: ar, Reference: tag}, ar, nil
 }
 
-// layoutImage finds the one image of a layout, or the one called tag.
+// layoutImage finds the one image of a layout, or the one called tag, which may be
+// a full name: media holds one tag in many repositories.
 func layoutImage(dir, tag string) (publish.Image, error) {
-	list, err := findMedia(context.Background(), artifact.Location{Place: artifact.PlaceMedia, Path: dir, Tag: tag})
+	loc := artifact.Location{Place: artifact.PlaceMedia, Path: dir, Tag: tag}
+	if strings.Contains(tag, "/") {
+		named, err := artifact.ParseImage(tag)
+		if err != nil {
+			return publish.Image{}, usagef("%v", err)
+		}
+		loc.Repository, loc.Tag, loc.Digest = named.Repository, named.Tag, named.Digest
+	}
+	list, err := findMedia(context.Background(), loc)
 	if err != nil {
 		return publish.Image{}, err
 	}
+	var names []string
+	several := false
 	for _, f := range list {
-		if f.Descriptor.Digest != list[0].Descriptor.Digest {
-			return publish.Image{}, usagef("%s holds several images; name one as PATH:TAG", dir)
-		}
+		names = append(names, f.Name)
+		several = several || f.Descriptor.Digest != list[0].Descriptor.Digest
+	}
+	if several {
+		return publish.Image{}, usagef("holds several images, name one as PATH:TAG: %s", strings.Join(names, ", "))
 	}
 	return publish.Image{Source: list[0].Store, Reference: list[0].Descriptor.Digest.String()}, nil
 }

@@ -19,6 +19,8 @@ import (
 	"github.com/sealift/sealift/artifact"
 	"github.com/sealift/sealift/internal/site"
 	"github.com/sealift/sealift/internal/target/compose"
+	"github.com/sealift/sealift/internal/ui"
+	"github.com/sealift/sealift/mirror"
 	"github.com/sealift/sealift/registry"
 )
 
@@ -133,6 +135,9 @@ func (a *app) deliver(ctx context.Context, ref string, f deliveryFlags, use func
 	if err != nil {
 		return err
 	}
+	if err := a.verifyBytes(ctx, ref, r); err != nil {
+		return err
+	}
 	proof, err := json.Marshal(evidence)
 	if err != nil {
 		return err
@@ -150,6 +155,25 @@ func (a *app) deliver(ctx context.Context, ref string, f deliveryFlags, use func
 		d.Images[key] = address + "@" + image.Digest.String()
 	}
 	return use(d)
+}
+
+// verifyBytes reads all of a release on media before anything is made of it: an
+// engine that pulls a damaged layer tries again and again and cannot say why. What
+// comes from a registry the engine verifies as it pulls.
+func (a *app) verifyBytes(ctx context.Context, ref string, r release) error {
+	loc, err := artifact.ParseLocation(ref)
+	if err != nil {
+		return usagef("%v", err)
+	}
+	if loc.Place != artifact.PlaceMedia {
+		return nil
+	}
+	sum, err := mirror.Verify(ctx, r.Store, r.found.Descriptor, a.out.Progress("verifying"))
+	if err != nil {
+		return fmt.Errorf("%s: %w", r.Name, err)
+	}
+	a.out.Message("%d blobs, %s, all good", sum.Manifests+sum.Blobs, ui.Bytes(sum.Bytes))
+	return nil
 }
 
 // imageRegistry returns the repository that the engine pulls r's images from: one
@@ -313,11 +337,14 @@ func siteExitCode(err error) int {
 func siteHint(err error) string {
 	var failed *site.FailedError
 	var values *site.ValuesError
+	var engine *compose.NoEngineError
 	switch {
 	case errors.As(err, &failed):
 		return failed.Hint()
 	case errors.As(err, &values) && len(values.Findings) > 0:
 		return fmt.Sprintf("give the value: --set %s=VALUE", values.Findings[0].Parameter)
+	case errors.As(err, &engine) && engine.Silent != "":
+		return "start the engine, as in: systemctl start docker; then run the same command again"
 	case errors.Is(err, compose.ErrNoEngine):
 		return "install an engine with Compose, as in: apt install docker.io docker-compose; and start it"
 	case errors.Is(err, site.ErrLocked):

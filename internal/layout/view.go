@@ -86,8 +86,11 @@ func (v *view) addRest(e ocispec.Descriptor, rooted bool) {
 		v.scheme[d] = append(v.scheme[d], scheme{tag: tag, desc: e})
 		bare = bare && len(v.full) == 0
 	}
+	// Tools that copy an entry copy the mark too; it counts only beside the root
+	// it speaks of.
+	_, alias := v.full[e.Annotations[AnnotationAliasOf]]
 	switch {
-	case bare && !rooted && e.Annotations[AnnotationAliasOf] == "":
+	case bare && !rooted && !alias:
 		v.addTag(v.local, tag, e)
 	case len(v.full) == 0:
 		v.untagged = append(v.untagged, e)

@@ -7,12 +7,17 @@
 package remote
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"strings"
 
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"oras.land/oras-go/v2/errdef"
 	"oras.land/oras-go/v2/registry/remote"
 	"oras.land/oras-go/v2/registry/remote/auth"
 	"oras.land/oras-go/v2/registry/remote/credentials"
@@ -66,8 +71,14 @@ func NewClient(opts Options) (*Client, error) {
 	return c, nil
 }
 
+// Repository is a repository of a registry. Its methods may be called
+// concurrently.
+type Repository struct {
+	*remote.Repository
+}
+
 // Repository opens the repository called name, HOST/REPO.
-func (c *Client) Repository(name string) (*remote.Repository, error) {
+func (c *Client) Repository(name string) (*Repository, error) {
 	repo, err := remote.NewRepository(name)
 	if err != nil {
 		return nil, fmt.Errorf("open repository %s: %w", name, err)
@@ -77,7 +88,47 @@ func (c *Client) Repository(name string) (*remote.Repository, error) {
 	// Registries that keep no referrers often refuse deletion too; an old
 	// fallback index left behind is garbage, not an error.
 	repo.SkipReferrersGC = true
-	return repo, nil
+	return &Repository{repo}, nil
+}
+
+// FetchFrom opens the blob desc names from offset on, by one request with a
+// range. A registry that does not know ranges sends the whole, of which the
+// beginning is thrown away. The caller closes the reader and verifies the blob.
+func (r *Repository) FetchFrom(ctx context.Context, desc ocispec.Descriptor, offset int64) (io.ReadCloser, error) {
+	ref := r.Reference
+	ref.Reference = desc.Digest.String()
+	ctx = auth.AppendRepositoryScope(ctx, ref, auth.ActionPull)
+	scheme := "https"
+	if r.PlainHTTP {
+		scheme = "http"
+	}
+	blob := fmt.Sprintf("%s://%s/v2/%s/blobs/%s", scheme, ref.Host(), ref.Repository, desc.Digest)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, blob, nil)
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Range", fmt.Sprintf("bytes=%d-", offset))
+	resp, err := r.Client.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	rest := fmt.Sprintf("bytes %d-%d/", offset, desc.Size-1)
+	switch {
+	case resp.StatusCode == http.StatusPartialContent && strings.HasPrefix(resp.Header.Get("Content-Range"), rest):
+		return resp.Body, nil
+	case resp.StatusCode == http.StatusOK:
+		_, err = io.CopyN(io.Discard, resp.Body, offset)
+	case resp.StatusCode == http.StatusNotFound:
+		err = fmt.Errorf("%s: %w", desc.Digest, errdef.ErrNotFound)
+	case resp.StatusCode == http.StatusPartialContent:
+		err = fmt.Errorf("asked for the blob from byte %d on, got %q", offset, resp.Header.Get("Content-Range"))
+	default:
+		err = &errcode.ErrorResponse{Method: req.Method, URL: resp.Request.URL, StatusCode: resp.StatusCode}
+	}
+	if err != nil {
+		return nil, errors.Join(err, resp.Body.Close())
+	}
+	return resp.Body, nil
 }
 
 // isLoopback reports whether hostport names this machine, where there is no
@@ -102,10 +153,17 @@ func IsUnauthorized(err error) bool {
 	return errors.As(err, &resp) && (resp.StatusCode == http.StatusUnauthorized || resp.StatusCode == http.StatusForbidden)
 }
 
+// IsRefusal reports whether err is the answer of a registry that asking again
+// will not change, such as 405 of one that is read-only.
+func IsRefusal(err error) bool {
+	var resp *errcode.ErrorResponse
+	return errors.As(err, &resp) && resp.StatusCode/100 == 4 &&
+		resp.StatusCode != http.StatusTooManyRequests && resp.StatusCode != http.StatusRequestTimeout
+}
+
 // IsUnreachable reports whether err means that no connection could be made or
 // that one broke: the registry may be down, or there is no network.
 func IsUnreachable(err error) bool {
-	var op *net.OpError
-	var dns *net.DNSError
-	return errors.As(err, &op) || errors.As(err, &dns)
+	// The HTTP client gives every failure to get an answer as a url.Error.
+	return errors.As(err, new(*url.Error)) || errors.As(err, new(*net.OpError))
 }

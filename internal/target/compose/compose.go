@@ -17,6 +17,7 @@ package compose
 import (
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 )
 
@@ -68,10 +69,16 @@ var ErrNoEngine = errors.New("no container engine with compose answers")
 type NoEngineError struct {
 	// Tried has one line for each combination looked for, in order.
 	Tried []string
+	// Silent is the first combination that is installed but whose engine does
+	// not answer, with what it said; "" for none.
+	Silent string
 }
 
-// Error lists what was tried.
+// Error tells of the engine that does not answer, or else lists what was tried.
 func (e *NoEngineError) Error() string {
+	if e.Silent != "" {
+		return ErrNoEngine.Error() + ": " + e.Silent
+	}
 	return ErrNoEngine.Error() + ": " + strings.Join(e.Tried, "; ")
 }
 
@@ -122,8 +129,11 @@ func (e *CommandError) Error() string {
 	if said == "" {
 		return fmt.Sprintf("%s: %v", e.Command, e.Err)
 	}
-	return fmt.Sprintf("%s: %v: %s", e.Command, e.Err, said)
+	return fmt.Sprintf("%s: %v: %s", e.Command, e.Err, lines.ReplaceAllString(said, "; "))
 }
+
+// lines matches what separates lines, so that an error stays on one.
+var lines = regexp.MustCompile(`\s*[\r\n]\s*`)
 
 // Unwrap returns the failure to run or the exit status.
 func (e *CommandError) Unwrap() error { return e.Err }

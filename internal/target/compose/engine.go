@@ -3,6 +3,7 @@ package compose
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os/exec"
@@ -96,10 +97,17 @@ func Detect(ctx context.Context, opts Options) (*Engine, error) {
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
-		none.Tried = append(none.Tried, fmt.Sprintf("%s: %v", strings.Join(c.front, " "), err))
+		what := fmt.Sprintf("%s: %v", strings.Join(c.front, " "), err)
+		none.Tried = append(none.Tried, what)
+		if none.Silent == "" && errors.Is(err, errNoAnswer) {
+			none.Silent = what
+		}
 	}
 	return nil, none
 }
+
+// errNoAnswer says that an engine is installed and does not run.
+var errNoAnswer = errors.New("no answer")
 
 // probe fills e, or says what the combination lacks.
 func (e *Engine) probe(ctx context.Context, cli, front []string) error {
@@ -129,11 +137,11 @@ func (e *Engine) probe(ctx context.Context, cli, front []string) error {
 func (e *Engine) askDocker(ctx context.Context) error {
 	out, err := e.runner(nil).run(ctx, append(e.cli, "version", "--format", "{{json .Server}}")...)
 	if err != nil {
-		return fmt.Errorf("no answer: %w", err)
+		return fmt.Errorf("%w: %w", errNoAnswer, err)
 	}
 	var server *struct{ Version, Os, Arch string }
 	if err := json.Unmarshal(out, &server); err != nil || server == nil {
-		return fmt.Errorf("no answer: want the server's version, got %.200q", out)
+		return fmt.Errorf("%w: want the server's version, got %.200q", errNoAnswer, out)
 	}
 	e.info.Version, e.info.Platform = server.Version, server.Os+"/"+server.Arch
 	return nil
@@ -142,13 +150,13 @@ func (e *Engine) askDocker(ctx context.Context) error {
 func (e *Engine) askPodman(ctx context.Context) error {
 	out, err := e.runner(nil).run(ctx, append(e.cli, "info", "--format", "json")...)
 	if err != nil {
-		return fmt.Errorf("no answer: %w", err)
+		return fmt.Errorf("%w: %w", errNoAnswer, err)
 	}
 	var info struct {
 		Version struct{ Version, OsArch string }
 	}
 	if err := json.Unmarshal(out, &info); err != nil || info.Version.OsArch == "" {
-		return fmt.Errorf("no answer: want podman's version, got %.200q", out)
+		return fmt.Errorf("%w: want podman's version, got %.200q", errNoAnswer, out)
 	}
 	e.info.Version, e.info.Platform = info.Version.Version, info.Version.OsArch
 	return nil

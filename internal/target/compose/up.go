@@ -152,13 +152,22 @@ func (e *Engine) start(ctx context.Context, d Deployment, wave []string, report 
 		if d.Template.Components[key].Kind == artifact.KindJob && completed(list, key, d.Definitions[key]) {
 			continue
 		}
-		report(Event{EventStart, key, d.Images[key]})
-		keys = append(keys, key)
+		if !running(list, key, d.Definitions[key]) {
+			report(Event{EventStart, key, d.Images[key]})
+		}
+		keys = append(keys, key) // the front end leaves alone what runs as it should
 	}
 	if len(keys) == 0 {
 		return nil
 	}
 	return e.compose(ctx, d, append(args, keys...)...)
+}
+
+// running reports whether a component runs under this definition.
+func running(list []container, key, definition string) bool {
+	return slices.ContainsFunc(list, func(c container) bool {
+		return c.component() == key && c.definition() == definition && c.State.Status == "running"
+	})
 }
 
 // completed reports whether a job has run to its end under this definition.

@@ -1,0 +1,75 @@
+//go:build real
+
+package real
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// emptyRoot is a trusted root that trusts nobody. It keeps cosign from asking for
+// the public one over the network; a key needs none.
+const emptyRoot = `{"mediaType":"application/vnd.dev.sigstore.trustedroot+json;version=0.1"}`
+
+// TestCosign lets sealift and stock cosign verify each other's signatures, on an
+// island: nothing of it may need a network.
+func TestCosign(t *testing.T) {
+	needRoot(t, "docker-registry", "curl", "cosign", "crane")
+	i := newIsland(t)
+	v := newVendor(t, i.shell)
+	shop, digest := v.publish(t, "1.0.0")
+	images := componentImages(t, v.shell, shop)
+	root := filepath.Join(t.TempDir(), "trusted_root.json")
+	if err := os.WriteFile(root, []byte(emptyRoot), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	verify := func(key, ref string) []string {
+		return []string{"cosign", "verify", "--key", key, "--insecure-ignore-tlog=true", "--trusted-root", root, ref}
+	}
+	third := filepath.Join(t.TempDir(), "third")
+	v.run(t, "cosign", "generate-key-pair", "--output-key-prefix", third)
+	sign := func(ref string, more ...string) []string {
+		return append([]string{"cosign", "sign", "--key", third + ".key", "--tlog-upload=false", "--yes", ref}, more...)
+	}
+	tag := strings.Replace(digest, ":", "-", 1) + ".sig"
+
+	t.Run("cosign verifies sealift", func(t *testing.T) {
+		v.run(t, verify(v.pub, shop)...)
+		v.fails(t, 1, nil, verify(third+".pub", shop)...)
+		// Without the bundle, as after crane copy, the signature under the tag
+		// has to do.
+		v.run(t, "crane", "copy", shop, v.registry+"/legacy:1.0.0")
+		v.run(t, "crane", "copy", v.registry+"/shop:"+tag, v.registry+"/legacy:"+tag)
+		v.run(t, verify(v.pub, v.registry+"/legacy:1.0.0")...)
+	})
+	for name, flags := range map[string][]string{"legacy": nil, "bundle": {"--new-bundle-format"}} {
+		t.Run("sealift verifies cosign "+name, func(t *testing.T) {
+			ref := v.registry + "/" + name + "-third:1.0.0"
+			v.run(t, "crane", "copy", shop, ref)
+			v.run(t, sign(ref[:strings.LastIndex(ref, ":")]+"@"+digest, flags...)...)
+			v.run(t, "sealift", "verify", "-q", ref, "--key", third+".pub")
+			v.fails(t, 15, nil, "sealift", "verify", "-q", ref, "--key", v.pub)
+			media := v.mirror(t, ref)
+			v.run(t, "sealift", "verify", "-q", media, "--key", third+".pub")
+		})
+	}
+	// A third party signs the release, and one image in it, after publish.
+	v.run(t, sign(v.registry+"/shop@"+digest)...)
+	v.run(t, sign(v.registry+"/shop@"+images["api"], "--new-bundle-format")...)
+	media := v.mirror(t, shop)
+	v.server.stop()
+	i.serve(t, media, site)
+	t.Run("over serve", func(t *testing.T) {
+		v.run(t, verify(v.pub, site+"/shop:1.0.0")...)
+		v.run(t, verify(v.pub, site+"/shop@"+digest)...)
+	})
+	t.Run("third party", func(t *testing.T) {
+		for _, key := range []string{v.pub, third + ".pub"} {
+			v.run(t, "sealift", "verify", "-q", media, "--key", key)
+		}
+		v.run(t, verify(third+".pub", site+"/shop@"+images["api"])...)
+		v.fails(t, 1, nil, verify(v.pub, site+"/shop@"+images["api"])...)
+	})
+}
