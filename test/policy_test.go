@@ -32,6 +32,7 @@ var layers = [][]string{
 	{"registry"},
 	{"internal/publish", "internal/target/compose"},
 	{"internal/site"},
+	{"internal/delivery"},
 	{"internal/ui"},
 	{"internal/cli"},
 	{"cmd/sealift", "test"},

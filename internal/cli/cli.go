@@ -5,11 +5,13 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"runtime/debug"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -17,6 +19,7 @@ import (
 
 	"github.com/sealift/sealift/internal/remote"
 	"github.com/sealift/sealift/internal/ui"
+	"github.com/sealift/sealift/mirror"
 )
 
 // version is the release of the program, stamped at build.
@@ -44,19 +47,29 @@ type Process struct {
 	Environ []string
 	// Terminal says that a person sits at In and Err.
 	Terminal bool
-	// ReadPassword reads a line from the terminal without showing it.
+	// ReadPassword reads a line from the terminal without showing it. It may
+	// block after ctx has ended.
 	ReadPassword func() ([]byte, error)
-	Now          func() time.Time
+	// RestoreTerminal shows what is typed again, when ReadPassword was left.
+	RestoreTerminal func()
+	Now             func() time.Time
 }
 
 // System returns the running process.
 func System() Process {
+	stdin := int(os.Stdin.Fd())
+	state, _ := term.GetState(stdin) // nil where there is no terminal
 	return Process{
 		In: os.Stdin, Out: os.Stdout, Err: os.Stderr,
 		Getenv: os.Getenv, Environ: os.Environ(),
-		Terminal:     term.IsTerminal(int(os.Stdin.Fd())) && term.IsTerminal(int(os.Stderr.Fd())),
-		ReadPassword: func() ([]byte, error) { return term.ReadPassword(int(os.Stdin.Fd())) },
-		Now:          time.Now,
+		Terminal:     term.IsTerminal(stdin) && term.IsTerminal(int(os.Stderr.Fd())),
+		ReadPassword: func() ([]byte, error) { return term.ReadPassword(stdin) },
+		RestoreTerminal: func() {
+			if state != nil {
+				_ = term.Restore(stdin, state) // the process is about to end
+			}
+		},
+		Now: time.Now,
 	}
 }
 
@@ -64,7 +77,7 @@ func System() Process {
 type app struct {
 	Process
 	out    *ui.Printer
-	client *remote.Client
+	client *registries
 
 	format    string
 	quiet     bool
@@ -78,12 +91,20 @@ func Main(ctx context.Context, args []string, process Process) int {
 	a.printer(formatOf(args)) // for errors before the flags are read
 	root := newRoot(a)
 	root.SetArgs(args)
-	err := root.ExecuteContext(ctx)
+	cmd, err := root.ExecuteContextC(ctx)
 	if err == nil {
 		return exitOK
 	}
 	code := exitCode(ctx, err)
-	a.out.Error(err, hint(err, code), code)
+	advice := hint(err, code)
+	if code == exitInterrupted && !errors.As(err, new(*mirror.IncompleteError)) {
+		// What was cut off in which call is of no use to who cut it off.
+		err, advice = errors.New("interrupted"), "run the same command again to finish it"
+	}
+	if advice == "" && errors.As(err, new(*usageError)) {
+		advice = "see what it takes: " + cmd.CommandPath() + " --help"
+	}
+	a.out.Error(err, advice, code)
 	return code
 }
 
@@ -130,9 +151,8 @@ found, 12 damaged or invalid signature, 13 credentials or password, 14 incomplet
 				return usagef("-o wants text or json, got %q", a.format)
 			}
 			a.printer(ui.Format(a.format))
-			client, err := remote.NewClient(remote.Options{UserAgent: "sealift/" + Version(), PlainHTTP: a.plainHTTP, DockerConfig: true})
-			a.client = client
-			return err
+			a.client = &registries{opts: remote.Options{UserAgent: "sealift/" + Version(), PlainHTTP: a.plainHTTP, DockerConfig: true}}
+			return nil
 		},
 	}
 	flags := root.PersistentFlags()
@@ -147,7 +167,7 @@ found, 12 damaged or invalid signature, 13 credentials or password, 14 incomplet
 	root.AddGroup(&cobra.Group{ID: "vendor", Title: "At the vendor:"}, &cobra.Group{ID: "media", Title: "On the way:"}, &cobra.Group{ID: "site", Title: "At the site:"})
 	for group, commands := range map[string][]*cobra.Command{
 		"vendor": {newKeygen(a), newPublish(a), newSign(a)},
-		"media":  {newMirror(a), newVerify(a), newInspect(a)},
+		"media":  {newMirror(a), newVerify(a), newInspect(a), newFingerprint(a)},
 		"site":   {newServe(a), newInstall(a), newUpgrade(a), newRollback(a), newStatus(a), newHistory(a), newUninstall(a)},
 	} {
 		for _, c := range commands {
@@ -155,7 +175,8 @@ found, 12 damaged or invalid signature, 13 credentials or password, 14 incomplet
 			root.AddCommand(c)
 		}
 	}
-	root.AddCommand(newVersion(a))
+	root.AddCommand(newVersion(a), refTopic())
+	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"text", "json"}, cobra.ShellCompDirectiveNoFileComp))
 	return root
 }
 
@@ -181,20 +202,81 @@ func args(low, high int, want string) cobra.PositionalArgs {
 	}
 }
 
+// registries opens repositories of registries. The credentials are read at the
+// first, so that a broken Docker configuration is no concern of commands that
+// talk to no registry.
+type registries struct {
+	opts   remote.Options
+	once   sync.Once
+	client *remote.Client
+	err    error
+}
+
+// Repository opens the repository called name, HOST/REPO.
+func (r *registries) Repository(name string) (*remote.Repository, error) {
+	r.once.Do(func() { r.client, r.err = remote.NewClient(r.opts) })
+	if r.err != nil {
+		return nil, r.err
+	}
+	return r.client.Repository(name)
+}
+
 // confirm asks the person to agree. Without a terminal nobody can, and the
 // answer must be given by --yes.
-func (a *app) confirm(yes bool, question string) error {
+func (a *app) confirm(ctx context.Context, yes bool, question string) error {
 	if yes {
 		return nil
 	}
 	if !a.Terminal {
-		return usagef("%s Nobody is here to answer; pass --yes to agree", question)
+		return withHint(usagef("%s Nobody is here to answer", question), "run the same command with --yes to agree")
 	}
 	_, _ = fmt.Fprint(a.Err, question+" [y/N] ")
-	var answer string
-	_, _ = fmt.Fscanln(a.In, &answer)
+	answer, err := ask(ctx, func() (string, error) {
+		var word string
+		_, err := fmt.Fscanln(a.In, &word)
+		if err != nil && word == "" {
+			return "", nil // an empty line, or the end: no
+		}
+		return word, nil
+	})
+	if err != nil {
+		return err
+	}
 	if s := strings.ToLower(answer); s != "y" && s != "yes" {
 		return errDeclined
 	}
 	return nil
+}
+
+// ask waits for an answer that a person types, or for ctx to end; the reading is
+// then left behind, for the process is about to end.
+func ask[T any](ctx context.Context, read func() (T, error)) (T, error) {
+	type answer struct {
+		value T
+		err   error
+	}
+	answers := make(chan answer, 1)
+	go func() {
+		v, err := read()
+		answers <- answer{v, err}
+	}()
+	select {
+	case a := <-answers:
+		return a.value, a.err
+	case <-ctx.Done():
+		var none T
+		return none, context.Cause(ctx)
+	}
+}
+
+// password asks for a password without showing it.
+func (a *app) password(ctx context.Context, prompt string) ([]byte, error) {
+	_, _ = fmt.Fprint(a.Err, prompt)
+	defer func() { _, _ = fmt.Fprintln(a.Err) }()
+	p, err := ask(ctx, a.ReadPassword)
+	if err != nil {
+		a.RestoreTerminal()
+		return nil, fmt.Errorf("read password: %w", err)
+	}
+	return p, nil
 }

@@ -11,6 +11,7 @@ import (
 	"oras.land/oras-go/v2/errdef"
 
 	"github.com/sealift/sealift/artifact"
+	"github.com/sealift/sealift/internal/delivery"
 	"github.com/sealift/sealift/internal/layout"
 	"github.com/sealift/sealift/internal/publish"
 	"github.com/sealift/sealift/internal/remote"
@@ -67,9 +68,9 @@ func exitCode(ctx context.Context, err error) int {
 	case isDamage(err), errors.Is(err, signer.ErrInvalid):
 		return exitVerification
 	case errors.Is(err, signer.ErrUnsigned), errors.Is(err, signer.ErrNotAccepted), errors.Is(err, publish.ErrVersionTaken),
-		errors.Is(err, errRefused), errors.Is(err, errDeclined):
+		errors.Is(err, delivery.ErrMisnamed), errors.Is(err, errRefused), errors.Is(err, errDeclined):
 		return exitRefused
-	case errors.Is(err, errdef.ErrNotFound), errors.Is(err, fs.ErrNotExist), errors.Is(err, layout.ErrNotLayout):
+	case errors.As(err, new(*delivery.VersionError)), errors.Is(err, errdef.ErrNotFound), errors.Is(err, fs.ErrNotExist), errors.Is(err, layout.ErrNotLayout):
 		return exitNotFound // also in mid-copy: running it again would not help
 	case remote.IsRefusal(err):
 		return exitFailure // the registry's last word, in mid-copy too
@@ -95,8 +96,6 @@ func hint(err error, code int) string {
 	switch {
 	case code == exitInterrupted && errors.As(err, new(*mirror.IncompleteError)):
 		return "run the same command again; it continues where it stopped"
-	case code == exitInterrupted:
-		return ""
 	case errors.As(err, &hinted):
 		return hinted.hint
 	case errors.As(err, new(artifact.FindingsError)):
@@ -110,7 +109,7 @@ func hint(err error, code int) string {
 	case errors.Is(err, signer.ErrUnsigned):
 		return "have the vendor sign it: sealift sign REF --key cosign.key"
 	case errors.Is(err, signer.ErrNotAccepted):
-		return "ask the vendor for the right public key, over another way than this media, and pass it as --key"
+		return "compare fingerprints with the vendor (sealift fingerprint FILE), over another way than this media, and pass the right key as --key"
 	case errors.Is(err, syscall.ENOSPC):
 		return "make room or take larger media, then run the same command again; it continues where it stopped"
 	case errors.Is(err, layout.ErrLocked):
@@ -123,14 +122,14 @@ func hint(err error, code int) string {
 		return "the registry does not allow this; check its address, or ask who runs it"
 	case errors.As(err, new(*mirror.IncompleteError)):
 		return "run the same command again; it continues where it stopped"
+	case errors.Is(err, fs.ErrNotExist):
+		return "check the path; a disk may not be mounted"
 	case errors.As(err, &image):
 		return fmt.Sprintf("check the reference, or give the image from a file: --image %s=PATH", image.Component)
 	case remote.IsUnreachable(err):
 		return "check that the registry's address is right and that it can be reached from here"
 	case errors.Is(err, layout.ErrNotLayout):
 		return "give the directory that sealift mirror wrote, the one that holds index.json"
-	case errors.As(err, new(*usageError)):
-		return "run sealift COMMAND --help for what it takes"
 	}
 	return siteHint(err)
 }

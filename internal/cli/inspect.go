@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sealift/sealift/artifact"
+	"github.com/sealift/sealift/internal/delivery"
 	"github.com/sealift/sealift/internal/ui"
 	"github.com/sealift/sealift/signer"
 )
@@ -36,6 +37,8 @@ type inspected struct {
 	MediaType  string             `json:"mediaType"`
 	Release    *inspectedRelease  `json:"release,omitempty"`
 	Signatures []signer.Signature `json:"signatures"`
+	// Damage says why nothing else is known.
+	Damage string `json:"damage,omitempty"`
 }
 
 type inspectedRelease struct {
@@ -77,8 +80,13 @@ func (a *app) inspect(ctx context.Context, ref string) error {
 	})
 }
 
-func inspectOne(ctx context.Context, f found) (inspected, error) {
+func inspectOne(ctx context.Context, f delivery.Found) (inspected, error) {
 	i := inspected{Name: f.Name, Digest: f.Descriptor.Digest.String(), MediaType: f.Descriptor.MediaType}
+	if f.Damage != nil {
+		i.Damage = f.Damage.Error()
+		i.Signatures = []signer.Signature{}
+		return i, nil
+	}
 	var err error
 	if i.Signatures, err = signer.Signatures(ctx, f.Store, f.Descriptor); err != nil {
 		return i, err
@@ -106,6 +114,10 @@ func inspectOne(ctx context.Context, f found) (inspected, error) {
 
 func (i inspected) text(w io.Writer) {
 	var b strings.Builder
+	if i.Damage != "" {
+		fmt.Fprintf(w, "%s\n  DAMAGED     %s\n", i.Name, ui.Line(i.Damage))
+		return
+	}
 	fmt.Fprintf(&b, "%s\n  digest      %s\n", i.Name, i.Digest)
 	if r := i.Release; r != nil {
 		fmt.Fprintf(&b, "  app         %s %s %s\n  platforms   %s\n", r.ID, r.Version, r.Title, strings.Join(r.Platforms, ", "))
@@ -114,7 +126,7 @@ func (i inspected) text(w io.Writer) {
 		}
 		for _, name := range sorted(r.Parameters) {
 			p := r.Parameters[name]
-			fmt.Fprintf(&b, "  parameter   %s (%s) %s\n", name, p.Type, p.Description)
+			fmt.Fprintf(&b, "  parameter   %s (%s) %s\n", name, parameterText(p), ui.Line(p.Description))
 		}
 		for _, name := range sorted(r.Files) {
 			fmt.Fprintf(&b, "  file        %s, %s\n", name, ui.Bytes(int64(r.Files[name])))
@@ -132,7 +144,37 @@ func (i inspected) text(w io.Writer) {
 		}
 		fmt.Fprintf(&b, "  signature   %s, claims %s (not verified)\n", s.Form, key)
 	}
-	for line := range strings.Lines(b.String()) {
-		_, _ = io.WriteString(w, ui.Printable(strings.TrimSuffix(line, "\n"))+"\n")
+	_, _ = io.WriteString(w, b.String())
+}
+
+// parameterText says what the site may choose, and what happens if it does not.
+func parameterText(p artifact.Parameter) string {
+	words := []string{p.Type}
+	if p.Secret {
+		words = append(words, "secret")
 	}
+	if p.Minimum != nil {
+		words = append(words, "from "+artifact.Format(*p.Minimum))
+	}
+	if p.Maximum != nil {
+		words = append(words, "up to "+artifact.Format(*p.Maximum))
+	}
+	if len(p.Enum) > 0 {
+		var choices []string
+		for _, e := range p.Enum {
+			choices = append(choices, artifact.Format(e))
+		}
+		words = append(words, "one of "+strings.Join(choices, " "))
+	}
+	switch {
+	case p.Generate != nil:
+		words = append(words, "generated")
+	case p.Default == nil:
+		words = append(words, "required")
+	case p.Secret:
+		words = append(words, "has a default")
+	default:
+		words = append(words, "default "+artifact.Format(p.Default))
+	}
+	return ui.Line(strings.Join(words, ", "))
 }

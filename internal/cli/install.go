@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"fmt"
-	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -64,7 +63,7 @@ func (a *app) install(ctx context.Context, ref, name string, f deliveryFlags) er
 		if err != nil {
 			return fmt.Errorf("install: %w", err)
 		}
-		return a.planAndAct(plan, f, func() error {
+		return a.planAndAct(ctx, plan, f, func() error {
 			r, err := home.Install(ctx, d, opts)
 			if err != nil {
 				return fmt.Errorf("install: %w", a.showLogs(err))
@@ -81,19 +80,15 @@ const maxValuesBytes = 1 << 20
 func chosenValues(f deliveryFlags) (map[string]any, error) {
 	set := map[string]any{}
 	if f.values != "" {
-		info, err := os.Stat(f.values)
-		if err != nil {
-			return nil, fmt.Errorf("read values: %w", err)
-		}
-		if info.Size() > maxValuesBytes {
-			return nil, usagef("%s is %d bytes, too large for values", f.values, info.Size())
-		}
-		data, err := os.ReadFile(f.values)
+		data, err := readFile(f.values, maxValuesBytes)
 		if err != nil {
 			return nil, fmt.Errorf("read values: %w", err)
 		}
 		if err := yaml.Unmarshal(data, &set); err != nil {
 			return nil, usagef("%s: want NAME: VALUE lines in YAML: %v", f.values, err)
+		}
+		if set == nil {
+			set = map[string]any{} // the file says null
 		}
 	}
 	for _, s := range f.set {

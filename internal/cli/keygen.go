@@ -2,11 +2,13 @@ package cli
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -24,26 +26,27 @@ never overwrites a key.
 
 The public key is what a site needs to accept your releases; give it to them over
 another way than the media.`,
-		Example: "  sealift keygen\n  COSIGN_PASSWORD=… sealift keygen --out vendor",
-		Args:    args(0, 0, "no arguments"),
-		RunE: func(*cobra.Command, []string) error {
-			return a.keygen(prefix)
+		Example:           "  sealift keygen\n  COSIGN_PASSWORD=… sealift keygen --out vendor",
+		Args:              args(0, 0, "no arguments"),
+		ValidArgsFunction: cobra.NoFileCompletions,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.keygen(cmd.Context(), prefix)
 		},
 	}
 	cmd.Flags().StringVar(&prefix, "out", prefix, "write `PREFIX`.key and PREFIX.pub")
 	return cmd
 }
 
-func (a *app) keygen(prefix string) error {
+func (a *app) keygen(ctx context.Context, prefix string) error {
 	private, public := prefix+".key", prefix+".pub"
 	for _, path := range []string{private, public} {
 		if _, err := os.Lstat(path); err == nil {
-			return withHint(fmt.Errorf("%s exists and is not overwritten: %w", path, errRefused), "choose another name: sealift keygen --out PREFIX")
+			return withHint(fmt.Errorf("%w: %s exists, and keys are not overwritten", errRefused, path), "choose another name: sealift keygen --out PREFIX")
 		} else if !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}
-	password, err := a.newPassword()
+	password, err := a.newPassword(ctx)
 	if err != nil {
 		return err
 	}
@@ -78,21 +81,24 @@ func (a *app) keygen(prefix string) error {
 }
 
 // newPassword asks twice on a terminal; COSIGN_PASSWORD, even when empty, is an
-// answer. Without either there is no password.
-func (a *app) newPassword() ([]byte, error) {
-	if p := a.Getenv(passwordVariable); p != "" || !a.Terminal {
+// answer.
+func (a *app) newPassword(ctx context.Context) ([]byte, error) {
+	if p := a.Getenv(passwordVariable); p != "" || slices.Contains(a.Environ, passwordVariable+"=") {
 		return []byte(p), nil
 	}
-	_, _ = fmt.Fprint(a.Err, "Password for the private key: ")
-	first, err := a.ReadPassword()
-	_, _ = fmt.Fprint(a.Err, "\nOnce more: ")
-	second, err2 := a.ReadPassword()
-	_, _ = fmt.Fprintln(a.Err)
-	if err := errors.Join(err, err2); err != nil {
-		return nil, fmt.Errorf("read password: %w", err)
+	if !a.Terminal {
+		return nil, withHint(usagef("there is no password for the private key, and nobody to ask"), "set %s; an empty one makes a key without a password", passwordVariable)
+	}
+	first, err := a.password(ctx, "Password for the private key: ")
+	if err != nil {
+		return nil, err
+	}
+	second, err := a.password(ctx, "Once more: ")
+	if err != nil {
+		return nil, err
 	}
 	if !bytes.Equal(first, second) {
-		return nil, usagef("the two passwords differ")
+		return nil, withHint(usagef("the two passwords differ"), "run it again")
 	}
 	return first, nil
 }

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 
 	"github.com/spf13/cobra"
 
@@ -20,7 +19,7 @@ const passwordVariable = "COSIGN_PASSWORD"
 
 // loadSigner reads a private key; the password comes from the environment, from
 // nowhere for a key without one, or from the person at the terminal.
-func (a *app) loadSigner(path string) (*signer.Signer, error) {
+func (a *app) loadSigner(ctx context.Context, path string) (*signer.Signer, error) {
 	data, err := readKey(path)
 	if err != nil {
 		return nil, err
@@ -31,11 +30,8 @@ func (a *app) loadSigner(path string) (*signer.Signer, error) {
 	password := []byte(a.Getenv(passwordVariable))
 	s, err := signer.LoadSigner(data, password)
 	if errors.Is(err, signer.ErrPassword) && len(password) == 0 && a.Terminal {
-		_, _ = fmt.Fprintf(a.Err, "Password for %s: ", path)
-		password, err = a.ReadPassword()
-		_, _ = fmt.Fprintln(a.Err)
-		if err != nil {
-			return nil, fmt.Errorf("read password: %w", err)
+		if password, err = a.password(ctx, "Password for "+path+": "); err != nil {
+			return nil, err
 		}
 		s, err = signer.LoadSigner(data, password)
 	}
@@ -53,6 +49,9 @@ func loadKeys(paths []string) ([]*signer.Key, error) {
 		if err != nil {
 			return nil, err
 		}
+		if bytes.Contains(data, []byte("PRIVATE KEY")) {
+			return nil, withHint(usagef("%s is a private key", path), "give the public one, as cosign.pub, and keep the private one with who signs")
+		}
 		k, err := signer.ParseKey(data)
 		if err != nil {
 			return nil, usagef("key %s: %v", path, err)
@@ -63,14 +62,7 @@ func loadKeys(paths []string) ([]*signer.Key, error) {
 }
 
 func readKey(path string) ([]byte, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, fmt.Errorf("read key: %w", err)
-	}
-	if info.Size() > maxKeyBytes {
-		return nil, usagef("%s is %d bytes, too large for a key", path, info.Size())
-	}
-	data, err := os.ReadFile(path)
+	data, err := readFile(path, maxKeyBytes)
 	if err != nil {
 		return nil, fmt.Errorf("read key: %w", err)
 	}
@@ -81,13 +73,4 @@ func readKey(path string) ([]byte, error) {
 func keyFlag(cmd *cobra.Command, keys *[]string) {
 	cmd.Flags().StringArrayVar(keys, "key", nil, "accept signatures by the public key in `FILE` (may be repeated)")
 	_ = cmd.MarkFlagFilename("key", "pub", "pem")
-}
-
-// verifySignature checks that one of keys signed f.
-func verifySignature(ctx context.Context, f found, keys []*signer.Key) (*signer.Evidence, error) {
-	evidence, err := signer.Verify(ctx, f.Store, f.Descriptor, keys)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", f.Name, err)
-	}
-	return evidence, nil
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sealift/sealift/artifact"
+	"github.com/sealift/sealift/internal/delivery"
 	"github.com/sealift/sealift/internal/ui"
 	"github.com/sealift/sealift/mirror"
 )
@@ -73,11 +74,11 @@ func (a *app) mirror(ctx context.Context, refs []string, dest string, keyFiles [
 	if to.Reference() != "" || to.Place == artifact.PlaceMedia && to.Repository != "" {
 		return usagef("want a destination without tag or digest, got %q: names are kept", dest)
 	}
-	items, err := a.items(ctx, refs, to, func(f found) error {
+	items, err := a.items(ctx, refs, to, func(f delivery.Found) error {
 		if len(keys) == 0 {
 			return nil
 		}
-		_, err := verifySignature(ctx, f, keys)
+		_, err := delivery.VerifySignature(ctx, f, keys)
 		return err
 	})
 	if err != nil {
@@ -108,7 +109,7 @@ func (a *app) mirror(ctx context.Context, refs []string, dest string, keyFiles [
 
 func (m mirrored) text(w io.Writer) {
 	for _, r := range m.Roots {
-		fmt.Fprintf(w, "%s\n  digest %s, %d signatures and other referrers\n", ui.Printable(r.Name), r.Digest, r.Referrers)
+		fmt.Fprintf(w, "%s\n  digest %s, %d signatures and other referrers\n", r.Name, r.Digest, r.Referrers)
 	}
 	verb := "copied"
 	if m.DryRun {
@@ -118,7 +119,7 @@ func (m mirrored) text(w io.Writer) {
 }
 
 // items finds what is to be mirrored and names it for the destination.
-func (a *app) items(ctx context.Context, refs []string, to artifact.Location, check func(found) error) ([]mirror.Item, error) {
+func (a *app) items(ctx context.Context, refs []string, to artifact.Location, check func(delivery.Found) error) ([]mirror.Item, error) {
 	var items []mirror.Item
 	seen := map[string]string{}
 	for _, ref := range refs {
@@ -127,12 +128,15 @@ func (a *app) items(ctx context.Context, refs []string, to artifact.Location, ch
 			return nil, err
 		}
 		for _, f := range list {
+			if f.Damage != nil {
+				return nil, f.Damage
+			}
 			if err := check(f); err != nil {
 				return nil, err
 			}
 			item := mirror.Item{Source: f.Store, Reference: f.Descriptor.Digest.String(), Name: f.Name}
 			if to.Place == artifact.PlaceRegistry {
-				item.Name = to.Repository + strings.TrimPrefix(f.Name, fullName(f.Repository))
+				item.Name = to.Repository + strings.TrimPrefix(f.Name, delivery.FullName(f.Repository))
 				host, path, _ := strings.Cut(f.Repository, "/")
 				if strings.HasPrefix(to.Repository, host+"/") {
 					item.MountFrom = path

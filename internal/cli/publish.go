@@ -16,6 +16,7 @@ import (
 
 	"github.com/sealift/sealift/artifact"
 	"github.com/sealift/sealift/internal/archive"
+	"github.com/sealift/sealift/internal/delivery"
 	"github.com/sealift/sealift/internal/publish"
 	"github.com/sealift/sealift/internal/ui"
 	"github.com/sealift/sealift/mirror"
@@ -83,7 +84,7 @@ func (a *app) publish(ctx context.Context, file, repository string, f publishFla
 	}
 	var sign *signer.Signer
 	if f.key != "" {
-		if sign, err = a.loadSigner(f.key); err != nil {
+		if sign, err = a.loadSigner(ctx, f.key); err != nil {
 			return err
 		}
 	}
@@ -95,7 +96,7 @@ func (a *app) publish(ctx context.Context, file, repository string, f publishFla
 	if err != nil {
 		return err
 	}
-	images, closeImages, err := a.componentImages(app.Template, f.images, dest)
+	images, closeImages, err := a.componentImages(ctx, app.Template, f.images, dest)
 	if err != nil {
 		return err
 	}
@@ -203,7 +204,7 @@ func (a *app) sourceDate() (time.Time, error) {
 }
 
 // componentImages finds where each component's image comes from.
-func (a *app) componentImages(t *artifact.Template, overrides []string, dest artifact.Location) (map[string]publish.Image, func() error, error) {
+func (a *app) componentImages(ctx context.Context, t *artifact.Template, overrides []string, dest artifact.Location) (map[string]publish.Image, func() error, error) {
 	var closers []io.Closer
 	closeAll := func() (err error) {
 		for _, c := range closers {
@@ -225,7 +226,7 @@ func (a *app) componentImages(t *artifact.Template, overrides []string, dest art
 		if !given {
 			ref = t.Components[key].Image
 		}
-		image, closer, err := a.componentImage(ref, given, dest)
+		image, closer, err := a.componentImage(ctx, ref, given, dest)
 		if closer != nil {
 			closers = append(closers, closer)
 		}
@@ -239,14 +240,14 @@ func (a *app) componentImages(t *artifact.Template, overrides []string, dest art
 }
 
 // componentImage opens one image; a name from the command line may be a path.
-func (a *app) componentImage(ref string, mayBePath bool, dest artifact.Location) (publish.Image, io.Closer, error) {
+func (a *app) componentImage(ctx context.Context, ref string, mayBePath bool, dest artifact.Location) (publish.Image, io.Closer, error) {
 	if mayBePath {
 		path, tag, err := existingPath(ref)
 		if err != nil {
 			return publish.Image{}, nil, err
 		}
 		if path != "" {
-			return openImage(path, tag)
+			return openImage(ctx, path, tag)
 		}
 		// A mistyped file name must not become a question to a registry.
 		if loc, err := artifact.ParseLocation(ref); err != nil || loc.Place != artifact.PlaceRegistry {
@@ -291,13 +292,13 @@ func existingPath(s string) (path, tag string, err error) {
 }
 
 // openImage opens an image in a layout or an archive.
-func openImage(path, tag string) (publish.Image, io.Closer, error) {
+func openImage(ctx context.Context, path, tag string) (publish.Image, io.Closer, error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return publish.Image{}, nil, err
 	}
 	if info.IsDir() {
-		image, err := layoutImage(path, tag)
+		image, err := layoutImage(ctx, path, tag)
 		return image, nil, err
 	}
 	ar, err := archive.Open(path)
@@ -309,7 +310,7 @@ func openImage(path, tag string) (publish.Image, io.Closer, error) {
 
 // layoutImage finds the one image of a layout, or the one called tag, which may be
 // a full name: media holds one tag in many repositories.
-func layoutImage(dir, tag string) (publish.Image, error) {
+func layoutImage(ctx context.Context, dir, tag string) (publish.Image, error) {
 	loc := artifact.Location{Place: artifact.PlaceMedia, Path: dir, Tag: tag}
 	if strings.Contains(tag, "/") {
 		named, err := artifact.ParseImage(tag)
@@ -318,7 +319,7 @@ func layoutImage(dir, tag string) (publish.Image, error) {
 		}
 		loc.Repository, loc.Tag, loc.Digest = named.Repository, named.Tag, named.Digest
 	}
-	list, err := findMedia(context.Background(), loc)
+	list, err := delivery.FindMedia(ctx, loc)
 	if err != nil {
 		return publish.Image{}, err
 	}

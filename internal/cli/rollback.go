@@ -2,10 +2,13 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 
 	"github.com/spf13/cobra"
+
+	"github.com/sealift/sealift/internal/site"
 )
 
 func newRollback(a *app) *cobra.Command {
@@ -42,10 +45,12 @@ func (a *app) rollback(ctx context.Context, instance string, revision int, f del
 		return err
 	}
 	plan, err := home.PlanRollback(ctx, instance, revision)
-	if err != nil {
+	if revision > 0 && (errors.Is(err, site.ErrNotFound) || errors.Is(err, site.ErrRefused)) {
+		return withHint(fmt.Errorf("rollback: %w", err), "see what there is to go back to: sealift history %s", instance)
+	} else if err != nil {
 		return fmt.Errorf("rollback: %w", err)
 	}
-	return a.planAndAct(plan, f, func() error {
+	return a.planAndAct(ctx, plan, f, func() error {
 		r, err := home.Rollback(ctx, instance, revision)
 		if err != nil {
 			return fmt.Errorf("rollback: %w", a.showLogs(err))

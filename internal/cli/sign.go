@@ -8,7 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/sealift/sealift/artifact"
+	"github.com/sealift/sealift/internal/delivery"
 	"github.com/sealift/sealift/internal/layout"
 	"github.com/sealift/sealift/signer"
 )
@@ -34,9 +34,9 @@ sealift signs, and the other way round.`,
 
 func (a *app) sign(ctx context.Context, ref, keyFile string) error {
 	if keyFile == "" {
-		return withHint(usagef("sign wants --key FILE"), "make a key pair first: sealift keygen")
+		return withHint(usagef("sign wants --key FILE, the private key"), "sealift keygen makes a key pair")
 	}
-	s, err := a.loadSigner(keyFile)
+	s, err := a.loadSigner(ctx, keyFile)
 	if err != nil {
 		return err
 	}
@@ -58,20 +58,20 @@ func (a *app) sign(ctx context.Context, ref, keyFile string) error {
 	})
 }
 
-func (a *app) signFound(ctx context.Context, ref string, f found, s *signer.Signer) (err error) {
-	loc, err := artifact.ParseLocation(ref)
-	if err != nil {
-		return usagef("%v", err)
-	}
-	if loc.Place != artifact.PlaceMedia {
-		_, err := signer.Sign(ctx, f.Store.(signer.Target), f.Descriptor, f.Repository, s, signer.SignOptions{})
+func (a *app) signFound(ctx context.Context, ref string, f delivery.Found, s *signer.Signer) (err error) {
+	if f.Media == nil {
+		repo, err := a.client.Repository(f.Repository)
+		if err != nil {
+			return err
+		}
+		_, err = signer.Sign(ctx, repo, f.Descriptor, f.Repository, s, signer.SignOptions{})
 		return err
 	}
-	if fullName(f.Repository) != f.Repository {
+	if delivery.FullName(f.Repository) != f.Repository {
 		return withHint(usagef("the layout was written by another tool and gives the image no full name to sign it under"),
 			"copy it first: sealift mirror %s ./DIR, and sign that", ref)
 	}
-	w, err := layout.OpenWriter(ctx, loc.Path)
+	w, err := layout.OpenWriter(ctx, f.Media.Dir())
 	if err != nil {
 		return err
 	}

@@ -6,22 +6,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
-	"net/http"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
-	"time"
-
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/sealift/sealift/artifact"
+	"github.com/sealift/sealift/internal/delivery"
 	"github.com/sealift/sealift/internal/site"
 	"github.com/sealift/sealift/internal/target/compose"
 	"github.com/sealift/sealift/internal/ui"
-	"github.com/sealift/sealift/mirror"
-	"github.com/sealift/sealift/registry"
 )
 
 // homeDir returns the site's home: the flag, the environment, or the place the
@@ -65,41 +59,9 @@ func (a *app) reportStep(e site.Event) {
 		text = e.Component + ": " + text
 	}
 	if e.Message != "" {
-		text += " " + e.Message
+		text += " " + shortImage(e.Message)
 	}
 	a.out.Message("%s", text)
-}
-
-// choose picks the release to install from ref: of one app, the highest version
-// or the one asked for.
-func (a *app) choose(ctx context.Context, ref, version string) (release, error) {
-	list, err := a.find(ctx, ref)
-	if err != nil {
-		return release{}, err
-	}
-	rs, err := releases(ctx, list)
-	if err != nil {
-		return release{}, err
-	}
-	if len(rs) == 0 {
-		return release{}, withHint(fmt.Errorf("%s holds no release of an application: %w", ref, artifact.ErrNotRelease), "see what is there: sealift inspect %s", ref)
-	}
-	var have []string
-	var chosen *release
-	for i, r := range rs {
-		t := r.App.Template
-		if t.ID != rs[0].App.Template.ID {
-			return release{}, withHint(usagef("%s holds several applications", ref), "name one, as %s//%s", strings.TrimRight(ref, "/"), r.Name)
-		}
-		have = append(have, t.Version)
-		if chosen == nil && (version == "" || version == t.Version) {
-			chosen = &rs[i]
-		}
-	}
-	if chosen == nil {
-		return release{}, withHint(fmt.Errorf("%s holds no version %s: %w", ref, version, site.ErrNotFound), "it holds %s", strings.Join(have, ", "))
-	}
-	return *chosen, nil
 }
 
 // deliveryFlags are what install and upgrade share.
@@ -118,129 +80,93 @@ type deliveryFlags struct {
 // pulled it keeps.
 func (a *app) deliver(ctx context.Context, ref string, f deliveryFlags, use func(site.Delivery) error) (err error) {
 	if len(f.keys) == 0 {
-		return withHint(usagef("installing wants --key FILE, the vendor's public key"), "ask the vendor for it, over another way than this media; a key found on the media proves nothing")
+		return withHint(usagef("installing and upgrading want --key FILE, the vendor's public key"), "ask the vendor for it, over another way than this media; a key found on the media proves nothing")
 	}
 	keys, err := loadKeys(f.keys)
 	if err != nil {
 		return err
 	}
-	if err := a.checkManifests(ctx, ref); err != nil {
-		return err
-	}
-	r, err := a.choose(ctx, ref, f.version)
+	found, err := a.choose(ctx, ref, f.version)
 	if err != nil {
 		return err
 	}
-	evidence, err := verifySignature(ctx, r.found, keys)
+	r, err := delivery.Verify(ctx, found, keys)
 	if err != nil {
 		return err
 	}
-	if err := a.verifyBytes(ctx, ref, r); err != nil {
-		return err
-	}
-	proof, err := json.Marshal(evidence)
-	if err != nil {
-		return err
-	}
-	for _, key := range evidence.Keys() {
+	for _, key := range r.Evidence.Keys() {
 		a.out.Message("%s %s is signed by key %s", r.App.Template.ID, r.App.Template.Version, key)
 	}
-	address, stop, err := a.imageRegistry(ctx, ref, r, f.registry)
+	if err := a.verifyBytes(ctx, r); err != nil {
+		return err
+	}
+	proof, err := json.Marshal(r.Evidence)
 	if err != nil {
 		return err
+	}
+	repository, stop, err := a.finder().Images(ctx, r, f.registry, slog.New(a.out.Handler()))
+	if err != nil {
+		return withHint(err, "if another sealift is installing, wait for it; else stop what answers there, or choose --registry 127.0.0.1:PORT")
 	}
 	defer func() { err = errors.Join(err, stop()) }()
 	d := site.Delivery{Release: r.Release, Repository: r.Repository, Images: map[string]string{}, Evidence: proof}
 	for key, image := range r.Images {
-		d.Images[key] = address + "@" + image.Digest.String()
+		d.Images[key] = repository + "@" + image.Digest.String()
 	}
 	return use(d)
+}
+
+// choose finds the release to install at ref.
+func (a *app) choose(ctx context.Context, ref, version string) (delivery.Found, error) {
+	list, err := a.find(ctx, ref)
+	if err != nil {
+		return delivery.Found{}, err
+	}
+	found, err := delivery.Choose(ctx, list, version)
+	var several *delivery.SeveralError
+	var missing *delivery.VersionError
+	switch {
+	case errors.As(err, &several):
+		return found, nameOne(ref, several)
+	case errors.As(err, &missing):
+		return found, withHint(fmt.Errorf("%s: %w", ref, err), "install one of these: --version %s", missing.Have[0])
+	case errors.Is(err, artifact.ErrNotRelease):
+		return found, withHint(fmt.Errorf("%s: %w", ref, err), "see what is there: sealift inspect %s", ref)
+	}
+	return found, err
 }
 
 // verifyBytes reads all of a release on media before anything is made of it: an
 // engine that pulls a damaged layer tries again and again and cannot say why. What
 // comes from a registry the engine verifies as it pulls.
-func (a *app) verifyBytes(ctx context.Context, ref string, r release) error {
-	loc, err := artifact.ParseLocation(ref)
-	if err != nil {
-		return usagef("%v", err)
-	}
-	if loc.Place != artifact.PlaceMedia {
+func (a *app) verifyBytes(ctx context.Context, r *delivery.Release) error {
+	if r.Media == nil {
 		return nil
 	}
-	sum, err := mirror.Verify(ctx, r.Store, r.found.Descriptor, a.out.Progress("verifying"))
-	if err != nil {
-		return fmt.Errorf("%s: %w", r.Name, err)
-	}
-	a.out.Message("%d blobs, %s, all good", sum.Manifests+sum.Blobs, ui.Bytes(sum.Bytes))
-	return nil
-}
-
-// imageRegistry returns the repository that the engine pulls r's images from: one
-// that answers at address already, or one started here for as long as the change
-// takes. Releases in a registry are pulled from there.
-func (a *app) imageRegistry(ctx context.Context, ref string, r release, address string) (string, func() error, error) {
-	nothing := func() error { return nil }
-	loc, err := artifact.ParseLocation(ref)
-	if err != nil {
-		return "", nothing, usagef("%v", err)
-	}
-	if loc.Place == artifact.PlaceRegistry {
-		return r.Repository, nothing, nil
-	}
-	repository := registry.URLName(r.Repository)
-	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
-	if errors.Is(err, syscall.EADDRINUSE) {
-		if err := serves(ctx, address, repository, r.Descriptor); err != nil {
-			return "", nothing, withHint(err, "stop what answers there, or serve this media there: sealift serve %s", loc.Path)
-		}
-		return address + "/" + repository, nothing, nil
-	} else if err != nil {
-		return "", nothing, fmt.Errorf("serve the images: %w", err)
-	}
-	l, err := openMedia(loc.Path)
-	if err != nil {
-		return "", nothing, errors.Join(err, listener.Close())
-	}
-	serving, cancel := context.WithCancel(ctx)
-	done := make(chan error, 1)
-	go func() { done <- a.answer(serving, listener, l) }()
-	return listener.Addr().String() + "/" + repository, func() error {
-		cancel()
-		return <-done
-	}, nil
-}
-
-// serves fails unless a registry at address answers for the release.
-func serves(ctx context.Context, address, repository string, desc ocispec.Descriptor) error {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
-	url := "http://" + address + "/v2/" + repository + "/manifests/" + desc.Digest.String()
-	req, err := http.NewRequestWithContext(ctx, http.MethodHead, url, nil)
+	sum, err := delivery.VerifyBytes(ctx, r.Found, a.out.Progress("verifying"))
 	if err != nil {
 		return err
 	}
-	req.Header.Set("Accept", desc.MediaType)
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return fmt.Errorf("%s is taken by something that is no registry: %w", address, err)
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("the registry at %s does not have this release (status %d)", address, resp.StatusCode)
-	}
+	a.out.Message("%d blobs, %s, all good", sum.Manifests+sum.Blobs, ui.Bytes(sum.Bytes))
 	return nil
 }
 
 // explainPlan shows what a change will do, before it is agreed to.
 func explainPlan(w io.Writer, p *site.Plan) {
 	verb := map[site.Action]string{site.ActionInstall: "install", site.ActionUpgrade: "upgrade to", site.ActionRollback: "roll back to"}[p.Action]
-	fmt.Fprintf(w, "%s %s %s as %s\n", verb, p.App.ID, p.App.Version, p.Instance)
+	from := ""
+	if p.Before != nil {
+		from = " (now " + p.Before.Version + ")"
+	}
+	fmt.Fprintf(w, "%s %s %s as %s%s\n", verb, p.App.ID, p.App.Version, p.Instance, from)
 	for _, c := range p.Changes {
 		fmt.Fprintf(w, "  %-9s %s\n", c.Kind, c.Component)
 	}
 	for _, ad := range p.Addresses {
 		fmt.Fprintf(w, "  port      %d/%s for %s\n", ad.HostPort, ad.Protocol, ad.Component)
+	}
+	for _, name := range sorted(p.Values) {
+		fmt.Fprintf(w, "  value     %s = %s\n", name, ui.Line(artifact.Format(p.Values[name])))
 	}
 	for _, v := range p.Volumes {
 		fmt.Fprintf(w, "  data      %s, kept whatever happens\n", v)
@@ -249,12 +175,30 @@ func explainPlan(w io.Writer, p *site.Plan) {
 	if p.Action == site.ActionRollback {
 		losses = nil // they were told when the revision was made
 	}
-	for _, l := range losses {
+	for _, l := range grouped(losses) {
 		fmt.Fprintf(w, "  not here  %s\n", l)
 	}
 	for _, n := range p.Notes {
 		fmt.Fprintf(w, "  note      %s\n", n)
 	}
+}
+
+// grouped joins losses, FIELD: REASON, that have the same reason.
+func grouped(losses []string) []string {
+	fields := map[string][]string{}
+	var reasons []string
+	for _, l := range losses {
+		field, reason, _ := strings.Cut(l, ": ")
+		if fields[reason] == nil {
+			reasons = append(reasons, reason)
+		}
+		fields[reason] = append(fields[reason], strings.TrimPrefix(field, "components."))
+	}
+	lines := make([]string, len(reasons))
+	for i, reason := range reasons {
+		lines[i] = strings.Join(fields[reason], ", ") + ": " + reason
+	}
+	return lines
 }
 
 // changed is the result of install, upgrade and rollback.
@@ -266,7 +210,7 @@ type changed struct {
 
 func (a *app) reportRevision(kind string, r *site.Revision) error {
 	return a.out.Result(changed{kind, r.Unchanged, r}, func(w io.Writer) {
-		verb := strings.ReplaceAll(kind, "rolledBack", "rolled back")
+		verb := strings.ReplaceAll(kind, "rolledBack", "rolled back to")
 		if r.Unchanged {
 			verb = "already " + verb
 		}
@@ -286,20 +230,24 @@ func addressText(ad site.Address) string {
 }
 
 // planAndAct shows a plan and, once it is agreed to, acts.
-func (a *app) planAndAct(p *site.Plan, f deliveryFlags, act func() error) error {
+func (a *app) planAndAct(ctx context.Context, p *site.Plan, f deliveryFlags, act func() error) error {
 	if f.dryRun {
 		return a.out.Result(struct {
 			Type string `json:"type"`
 			*site.Plan
 		}{"plan", p}, func(w io.Writer) { explainPlan(w, p) })
 	}
-	if !p.Unchanged {
+	if !p.Unchanged && !(f.yes && a.format == string(ui.JSON)) {
 		var b strings.Builder
 		explainPlan(&b, p)
 		for line := range strings.Lines(b.String()) {
-			a.out.Message("%s", strings.TrimRight(line, "\n"))
+			if f.yes {
+				a.out.Message("%s", strings.TrimRight(line, "\n"))
+			} else {
+				a.out.Question("%s", strings.TrimRight(line, "\n")) // nobody agrees to what is not shown
+			}
 		}
-		if err := a.confirm(f.yes, "Go on?"); err != nil {
+		if err := a.confirm(ctx, f.yes, "Go on?"); err != nil {
 			return err
 		}
 	}
@@ -342,7 +290,7 @@ func siteHint(err error) string {
 	case errors.As(err, &failed):
 		return failed.Hint()
 	case errors.As(err, &values) && len(values.Findings) > 0:
-		return fmt.Sprintf("give the value: --set %s=VALUE", values.Findings[0].Parameter)
+		return "give values as --set NAME=VALUE; sealift inspect MEDIA shows what there is to choose"
 	case errors.As(err, &engine) && engine.Silent != "":
 		return "start the engine, as in: systemctl start docker; then run the same command again"
 	case errors.Is(err, compose.ErrNoEngine):
@@ -352,7 +300,7 @@ func siteHint(err error) string {
 	case errors.As(err, new(*compose.PortsError)):
 		return "stop what uses the port, or choose another with --set"
 	case errors.As(err, new(*compose.PullError)):
-		return "plug in the media and serve it: sealift serve DIR"
+		return "see that the media is plugged in and sound (sealift verify DIR), then run the same command again"
 	case errors.Is(err, site.ErrNotInstalled), errors.Is(err, site.ErrNotFound):
 		return "see what is installed: sealift status"
 	}

@@ -82,7 +82,7 @@ func statusText(w io.Writer, s site.InstanceStatus) {
 	fmt.Fprintf(w, "%s  %s\n", head, s.State)
 	for _, text := range []string{s.Message, s.Problem} {
 		if text != "" {
-			fmt.Fprintf(w, "  %s\n", ui.Printable(text))
+			fmt.Fprintf(w, "  %s\n", text)
 		}
 	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
@@ -97,7 +97,7 @@ func statusText(w io.Writer, s site.InstanceStatus) {
 		}
 		fmt.Fprintf(t, "  %s\t%s\t%s\t%s\n", c.Component, state, shortImage(c.Image), image)
 		if c.Detail != "" && !c.Working {
-			fmt.Fprintf(t, "  \t%s\t\t\n", ui.Printable(c.Detail))
+			fmt.Fprintf(t, "  \t%s\t\t\n", c.Detail)
 		}
 	}
 	_ = t.Flush() // writes to memory
@@ -155,7 +155,7 @@ func (a *app) history(instance string) error {
 				note = fmt.Sprintf("to revision %d", r.From)
 			}
 			note, _, _ = strings.Cut(note, "\n")
-			fmt.Fprintf(t, "%d\t%s\t%s\t%s\t%s\t%s\n", r.Number, r.Started.Format(time.DateTime), r.Action, r.App.Version, r.Result, ui.Printable(note))
+			fmt.Fprintf(t, "%d\t%s\t%s\t%s\t%s\t%s\n", r.Number, r.Started.Format(time.DateTime), r.Action, r.App.Version, r.Result, ui.Line(note))
 		}
 		_ = t.Flush() // writes to memory
 	})

@@ -41,7 +41,7 @@ func (a *app) uninstall(ctx context.Context, instance string, deleteData []strin
 	if len(deleteData) > 0 {
 		question = fmt.Sprintf("Remove %s and delete its data %s for ever?", instance, strings.Join(deleteData, ", "))
 	}
-	if err := a.confirm(yes, question); err != nil {
+	if err := a.confirm(ctx, yes, question); err != nil {
 		return err
 	}
 	u, err := home.Uninstall(ctx, instance, site.UninstallOptions{DeleteData: deleteData})

@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/sealift/sealift/artifact"
 	"github.com/sealift/sealift/internal/site"
 )
 
@@ -22,6 +23,9 @@ sealift rollback returns to it, or --atomic does so by itself.`,
 		Example: "  sealift upgrade shop /media/usb --key cosign.pub\n  sealift upgrade shop /media/usb --key cosign.pub --version 1.1.0 --atomic --yes",
 		Args:    args(2, 2, "an instance and the media to upgrade from"),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if loc, err := artifact.ParseLocation(args[0]); err == nil && loc.Place != artifact.PlaceLibrary {
+				return withHint(usagef("the instance comes first, then the media"), "sealift upgrade INSTANCE %s", args[0])
+			}
 			opts.Instance = args[0]
 			return a.upgrade(cmd.Context(), args[1], opts, f)
 		},
@@ -48,7 +52,7 @@ func (a *app) upgrade(ctx context.Context, ref string, opts site.InstallOptions,
 		if err != nil {
 			return fmt.Errorf("upgrade: %w", err)
 		}
-		return a.planAndAct(plan, f, func() error {
+		return a.planAndAct(ctx, plan, f, func() error {
 			r, err := home.Upgrade(ctx, d, opts)
 			if err != nil {
 				return fmt.Errorf("upgrade: %w", a.showLogs(err))

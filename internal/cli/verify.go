@@ -9,8 +9,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sealift/sealift/artifact"
+	"github.com/sealift/sealift/internal/delivery"
 	"github.com/sealift/sealift/internal/ui"
-	"github.com/sealift/sealift/mirror"
 	"github.com/sealift/sealift/signer"
 )
 
@@ -51,9 +51,6 @@ func (a *app) verify(ctx context.Context, ref string, keyFiles []string, signatu
 	if err != nil {
 		return err
 	}
-	if err := a.checkManifests(ctx, ref); err != nil {
-		return err
-	}
 	list, err := a.find(ctx, ref)
 	if err != nil {
 		return err
@@ -71,6 +68,9 @@ func (a *app) verify(ctx context.Context, ref string, keyFiles []string, signatu
 		}
 		results = append(results, v)
 	}
+	if len(failed) == 0 {
+		failed = append(failed, wholeMedia(ctx, ref, list))
+	}
 	if err := errors.Join(failed...); err != nil {
 		return err
 	}
@@ -80,7 +80,7 @@ func (a *app) verify(ctx context.Context, ref string, keyFiles []string, signatu
 	}{"verified", results}
 	return a.out.Result(doc, func(w io.Writer) {
 		for _, v := range results {
-			fmt.Fprintf(w, "%s\n  digest %s\n", ui.Printable(v.Name), v.Digest)
+			fmt.Fprintf(w, "%s\n  digest %s\n", v.Name, v.Digest)
 			if v.Evidence != nil {
 				for _, key := range v.Evidence.Keys() {
 					fmt.Fprintf(w, "  signed by key %s\n", key)
@@ -91,40 +91,33 @@ func (a *app) verify(ctx context.Context, ref string, keyFiles []string, signatu
 	})
 }
 
-func (a *app) verifyOne(ctx context.Context, f found, keys []*signer.Key, signatures bool) (verified, error) {
+func (a *app) verifyOne(ctx context.Context, f delivery.Found, keys []*signer.Key, signatures bool) (verified, error) {
 	v := verified{Name: f.Name, Digest: f.Descriptor.Digest.String()}
+	if f.Damage != nil {
+		return v, f.Damage
+	}
+	var failed []error
 	if signatures {
-		evidence, err := verifySignature(ctx, f, keys)
-		if err != nil {
-			return v, err
-		}
+		evidence, err := delivery.VerifySignature(ctx, f, keys)
+		failed = append(failed, err)
 		v.Evidence = evidence
 	}
 	// A name that contradicts the signed content is found here too.
-	if _, err := releases(ctx, []found{f}); err != nil {
-		return v, err
+	if _, err := delivery.ReadRelease(ctx, f); err != nil && !errors.Is(err, artifact.ErrNotRelease) {
+		failed = append(failed, err)
 	}
-	sum, err := mirror.Verify(ctx, f.Store, f.Descriptor, a.out.Progress("verifying"))
-	if err != nil {
-		return v, fmt.Errorf("%s: %w", f.Name, err)
-	}
+	sum, err := delivery.VerifyBytes(ctx, f, a.out.Progress("verifying"))
+	failed = append(failed, err)
 	v.Blobs, v.Bytes = sum.Manifests+sum.Blobs, sum.Bytes
-	return v, nil
+	return v, errors.Join(failed...)
 }
 
-// checkManifests finds damaged manifests of media, which its repositories do not
-// show and which would look missing otherwise.
-func (a *app) checkManifests(ctx context.Context, ref string) error {
-	loc, err := artifact.ParseLocation(ref)
-	if err != nil || loc.Place != artifact.PlaceMedia {
-		return nil //nolint:nilerr // a bad reference is reported by find
+// wholeMedia returns the damage to manifests of media that no artifact of list
+// reaches any more, when list is all that the media holds.
+func wholeMedia(ctx context.Context, ref string, list []delivery.Found) error {
+	loc, err := location(ref)
+	if err != nil || loc.Place != artifact.PlaceMedia || loc.Repository != "" || loc.Reference() != "" || len(list) == 0 {
+		return nil //nolint:nilerr // a bad reference was reported before
 	}
-	l, err := openMedia(loc.Path)
-	if err != nil {
-		return err
-	}
-	if err := l.Damage(ctx); err != nil {
-		return fmt.Errorf("media %s: %w", loc.Path, err)
-	}
-	return nil
+	return list[0].Media.Damage(ctx)
 }

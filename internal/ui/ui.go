@@ -8,6 +8,7 @@
 package ui
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -66,14 +67,35 @@ func (p *Printer) Result(v any, text func(w io.Writer)) error {
 	defer p.mu.Unlock()
 	p.clear()
 	if p.opts.Format == JSON {
-		enc := json.NewEncoder(p.opts.Out)
-		enc.SetEscapeHTML(false)
-		enc.SetIndent("", "  ")
-		return enc.Encode(v)
+		return p.document(v)
 	}
 	var b strings.Builder
 	text(&b)
-	_, err := io.WriteString(p.opts.Out, b.String())
+	_, err := io.WriteString(p.opts.Out, strings.Map(visible, b.String()))
+	return err
+}
+
+// Version is the format of JSON output. Fields may be added under it, never
+// changed.
+const Version = "sealift/v1"
+
+// document writes v, which encodes as an object, headed by the version.
+func (p *Printer) document(v any) error {
+	var body bytes.Buffer
+	enc := json.NewEncoder(&body)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		return err
+	}
+	rest := strings.TrimPrefix(body.String(), "{")
+	if !strings.HasPrefix(rest, "}") {
+		rest = "," + rest
+	}
+	var out bytes.Buffer
+	if err := json.Indent(&out, []byte(`{"apiVersion":"`+Version+`"`+rest), "", "  "); err != nil {
+		return err
+	}
+	_, err := out.WriteTo(p.opts.Out)
 	return err
 }
 
@@ -82,6 +104,11 @@ func (p *Printer) Message(format string, args ...any) {
 	if !p.opts.Quiet {
 		p.say("message", fmt.Sprintf(format, args...), "")
 	}
+}
+
+// Question shows what the person is about to be asked about, even when quiet.
+func (p *Printer) Question(format string, args ...any) {
+	p.say("question", fmt.Sprintf(format, args...), "")
 }
 
 // Warn tells the person of something to look at, even when quiet.
@@ -139,17 +166,25 @@ func (p *Printer) event(v any) {
 
 // printable keeps control characters, which may come from hostile media, from
 // reaching a terminal.
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r < ' ' && r != '\t' || r >= 0x7f && r < 0xa0 {
-			return '\uFFFD'
-		}
-		return r
-	}, s)
+func printable(s string) string { return strings.Map(visible, strings.ReplaceAll(s, "\n", "\uFFFD")) }
+
+// visible replaces control characters other than tab and the end of a line.
+func visible(r rune) rune {
+	if r < ' ' && r != '\t' && r != '\n' || r >= 0x7f && r < 0xa0 {
+		return '\uFFFD'
+	}
+	return r
 }
 
-// Printable returns s without control characters, for text results.
-func Printable(s string) string { return printable(s) }
+// Line returns the first line of s, for text of unknown origin that must not
+// pass for lines of our own.
+func Line(s string) string {
+	first, _, more := strings.Cut(strings.TrimSpace(s), "\n")
+	if more {
+		first += " …"
+	}
+	return first
+}
 
 // Bytes writes a size for people, in powers of 1000 as disks are sold.
 func Bytes(n int64) string {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"log/slog"
 	"strings"
 	"testing"
 	"time"
@@ -80,7 +81,7 @@ func TestPrinter(t *testing.T) {
 				"sealift: error: first\nsealift: error: second\uFFFD\nsealift: hint: do this\n",
 		},
 		{
-			"json", ui.Options{Format: ui.JSON, Terminal: true}, "{\n  \"type\": \"done\",\n  \"name\": \"a<b\"\n}\n",
+			"json", ui.Options{Format: ui.JSON, Terminal: true}, "{\n  \"apiVersion\": \"sealift/v1\",\n  \"type\": \"done\",\n  \"name\": \"a<b\"\n}\n",
 			`{"type":"message","text":"hello there"}` + "\n" +
 				`{"type":"warning","text":"look out\u001b[2J"}` + "\n" +
 				`{"type":"progress","verb":"copying","bytes":2000000,"total":4000000}` + "\n" +
@@ -101,6 +102,26 @@ func TestPrinter(t *testing.T) {
 				t.Errorf("stderr (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+func TestHandler(t *testing.T) {
+	t.Parallel()
+	var stderr bytes.Buffer
+	log := slog.New(ui.New(ui.Options{Out: io.Discard, Err: &stderr}).Handler())
+	log.Info("not shown")
+	log.With("blob", "sha256:1\x07").WithGroup("media").Error("corrupt", "dir", "/mnt")
+	if got, want := stderr.String(), "warning: corrupt blob=sha256:1\uFFFD media.dir=/mnt\n"; got != want {
+		t.Errorf("shown %q, want %q", got, want)
+	}
+}
+
+func TestLine(t *testing.T) {
+	t.Parallel()
+	for in, want := range map[string]string{"": "", "one": "one", "one\n": "one", "one\ntwo": "one …"} {
+		if got := ui.Line(in); got != want {
+			t.Errorf("Line(%q) = %q, want %q", in, got, want)
+		}
 	}
 }
 

@@ -1,0 +1,217 @@
+package delivery
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/sealift/sealift/artifact"
+	"github.com/sealift/sealift/mirror"
+	"github.com/sealift/sealift/signer"
+)
+
+// ErrMisnamed reports a name or tag that disagrees with what the signed content
+// says of itself. Names come from unsigned places.
+var ErrMisnamed = errors.New("name disagrees with the signed content")
+
+// SeveralError reports a location that names more than one artifact or app where
+// one is wanted.
+type SeveralError struct {
+	// Names are the full names to choose from.
+	Names []string
+}
+
+// Error lists the names.
+func (e *SeveralError) Error() string { return "there are several: " + strings.Join(e.Names, ", ") }
+
+// VersionError reports a version that is not there.
+type VersionError struct {
+	Version string
+	Have    []string
+}
+
+// Error names what is there instead.
+func (e *VersionError) Error() string {
+	return fmt.Sprintf("no version %s, only %s", e.Version, strings.Join(e.Have, ", "))
+}
+
+// Choose returns, of the releases in list, which must be of one app, the one of
+// version, or with version "" the highest. It goes by what each root says of
+// itself and reads nothing else, so that a damaged or hostile release beside the
+// one that is wanted is in nobody's way; what was chosen is to be verified next.
+// It fails with artifact.ErrNotRelease, *SeveralError and *VersionError.
+func Choose(ctx context.Context, list []Found, version string) (Found, error) {
+	var chosen *Found
+	var highest, id string
+	var names, have []string
+	var damage []error
+	several := false
+	for i, f := range list {
+		if f.Damage != nil {
+			damage = append(damage, f.Damage)
+			continue
+		}
+		m, _, err := artifact.FetchManifest(ctx, f.Store, f.Descriptor)
+		if err != nil {
+			damage = append(damage, fmt.Errorf("%s: %w", f.Name, err))
+			continue
+		}
+		if m.ArtifactType != artifact.TypeRelease {
+			continue
+		}
+		several = several || id != "" && id != m.Annotations[artifact.AnnotationID]
+		id = m.Annotations[artifact.AnnotationID]
+		v := m.Annotations[ocispec.AnnotationVersion]
+		if err := checkName(f, m.Annotations[artifact.AnnotationID], v); err != nil {
+			damage = append(damage, err)
+			continue
+		}
+		names, have = append(names, f.Name), append(have, v)
+		if version != "" && v != version || artifact.CheckVersion(v) != nil {
+			continue
+		}
+		if chosen == nil || artifact.CompareVersions(v, highest) > 0 {
+			chosen, highest = &list[i], v
+		}
+	}
+	switch {
+	case several:
+		return Found{}, &SeveralError{names}
+	case chosen != nil:
+		return *chosen, nil
+	case len(damage) > 0:
+		return Found{}, errors.Join(damage...)
+	case len(names) == 0:
+		return Found{}, artifact.ErrNotRelease
+	}
+	return Found{}, &VersionError{version, have}
+}
+
+// Release is a verified release.
+type Release struct {
+	Found
+	*artifact.Release
+	Evidence *signer.Evidence
+}
+
+// Verify checks that one of keys signed f, and only then reads the release. It
+// fails as [signer.Verify] and [artifact.ReadRelease] do, and with [ErrMisnamed]
+// for a release under the version of another.
+func Verify(ctx context.Context, f Found, keys []*signer.Key) (*Release, error) {
+	evidence, err := VerifySignature(ctx, f, keys)
+	if err != nil {
+		return nil, err
+	}
+	r, err := ReadRelease(ctx, f)
+	if err != nil {
+		return nil, err
+	}
+	return &Release{f, r, evidence}, nil
+}
+
+// VerifySignature checks that one of keys signed f, whatever it is. Damage to
+// the media that may have hidden a signature is part of the error.
+func VerifySignature(ctx context.Context, f Found, keys []*signer.Key) (*signer.Evidence, error) {
+	if f.Damage != nil {
+		return nil, f.Damage
+	}
+	evidence, err := signer.Verify(ctx, f.Store, f.Descriptor, keys)
+	if err == nil {
+		return evidence, nil
+	}
+	err = signatureError(f.Name, keys, err)
+	if f.Media != nil && errors.Is(err, signer.ErrUnsigned) {
+		err = errors.Join(f.Media.Damage(ctx), err)
+	}
+	return nil, err
+}
+
+// SignatureError reports an artifact without an acceptable signature. It wraps
+// the error of [signer.Verify].
+type SignatureError struct {
+	Name string
+	// Given are the fingerprints of the keys that were accepted, Claimed those
+	// that the signatures found claim to be by.
+	Given, Claimed []string
+	Err            error
+}
+
+// Error says in one sentence what is wrong; Err has every signature looked at.
+func (e *SignatureError) Error() string {
+	switch {
+	case errors.Is(e.Err, signer.ErrUnsigned):
+		return e.Name + " is not signed"
+	case errors.Is(e.Err, signer.ErrNotAccepted):
+		text := fmt.Sprintf("%s is not signed by the key given (%s)", e.Name, strings.Join(e.Given, ", "))
+		if len(e.Claimed) > 0 {
+			text += "; it claims to be signed by " + strings.Join(e.Claimed, ", ")
+		}
+		return text
+	}
+	return e.Name + ": " + e.Err.Error()
+}
+
+// Unwrap returns the error of the verification.
+func (e *SignatureError) Unwrap() error { return e.Err }
+
+func signatureError(name string, keys []*signer.Key, err error) error {
+	e := &SignatureError{Name: name, Err: err}
+	for _, k := range keys {
+		e.Given = append(e.Given, k.Fingerprint())
+	}
+	var verify *signer.VerifyError
+	if errors.As(err, &verify) {
+		for _, r := range verify.Rejected {
+			if r.Key != "" && !slices.Contains(e.Claimed, r.Key) {
+				e.Claimed = append(e.Claimed, r.Key)
+			}
+		}
+	}
+	return e
+}
+
+// ReadRelease reads a release and compares the name it was found under with what
+// it says of itself. Its signature is not looked at.
+func ReadRelease(ctx context.Context, f Found) (*artifact.Release, error) {
+	if f.Damage != nil {
+		return nil, f.Damage
+	}
+	r, err := artifact.ReadRelease(ctx, f.Store, f.Descriptor)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", f.Name, err)
+	}
+	return r, checkName(f, r.App.Template.ID, r.App.Template.Version)
+}
+
+// versionLike matches what people read as a version: 1.1.0, 1.1, v2.
+var versionLike = regexp.MustCompile(`^v?[0-9]`)
+
+// checkName fails with [ErrMisnamed] when the tag of f cannot be that of the
+// release of id and version: it may be the version, the alias of it, a piece of
+// its digest, or a word that is no version at all, such as latest.
+func checkName(f Found, id, version string) error {
+	tag := strings.TrimPrefix(f.Tag, path.Base(id)+"-")
+	hex, byDigest := strings.CutPrefix(f.Tag, "digest-")
+	if tag == version || byDigest && strings.HasPrefix(f.Descriptor.Digest.Encoded(), hex) || !byDigest && !versionLike.MatchString(tag) {
+		return nil
+	}
+	return fmt.Errorf("%s says of itself that it is %s %s: %w", f.Name, id, version, ErrMisnamed)
+}
+
+// VerifyBytes reads everything f reaches and compares it with its digests.
+func VerifyBytes(ctx context.Context, f Found, progress mirror.Progress) (mirror.Verified, error) {
+	if f.Damage != nil {
+		return mirror.Verified{}, f.Damage
+	}
+	sum, err := mirror.Verify(ctx, f.Store, f.Descriptor, progress)
+	if err != nil {
+		return sum, fmt.Errorf("%s: %w", f.Name, err)
+	}
+	return sum, nil
+}
