@@ -15,12 +15,15 @@ STARTED=$SECONDS
 export COSIGN_PASSWORD=demo
 export PATH=$BIN:$PATH
 
-bold() { printf '\n\033[1m%s\033[0m\n' "$*"; }
-run() { printf '\033[32m$\033[0m %s\n' "$*"; "$@"; }
+# Colours are for terminals; commands are printed so that they can be typed.
+if [ -t 1 ]; then B=$'\033[1m' G=$'\033[32m' C=$'\033[36m' Z=$'\033[0m'; else B='' G='' C='' Z=''; fi
+bold() { printf '\n%s%s%s\n' "$B" "$*" "$Z"; }
+typed() { printf '%s%s%s' "$1" "$2" "$Z"; shift 2; printf ' %s' "${@@Q}" | sed "s/ '\([A-Za-z0-9_.,:=@%+/-]*\)'/ \1/g"; echo; }
+run() { typed "$G" '$' "$@"; "$@"; }
 # at_site runs a command as the site's operator: no network but loopback, the
 # site's own engine and home.
 at_site() {
-	printf '\033[36msite$\033[0m %s\n' "$*"
+	typed "$C" 'site$' "$@"
 	DOCKER_HOST=unix://$DEMO/site/docker.sock SEALIFT_HOME=$DEMO/site/home nsenter --net=/run/netns/$SITE "$@"
 }
 quietly_at_site() { nsenter --net=/run/netns/$SITE "$@"; }
@@ -86,7 +89,7 @@ start_vendor() {
 		storage: {filesystem: {rootdirectory: $DEMO/vendor/data}, delete: {enabled: true}}
 		http: {addr: $VENDOR}
 	YAML
-	printf '\033[32m$\033[0m docker-registry serve config.yml &\n'
+	typed "$G" '$' docker-registry serve config.yml
 	docker-registry serve "$DEMO/vendor/config.yml" >"$DEMO/vendor/log" 2>&1 &
 	echo $! >"$DEMO/vendor.pid"
 	for _ in $(seq 50); do
@@ -162,7 +165,7 @@ bold "4. At the site: is this what the vendor signed?"
 at_site sealift verify ./demo/media --key demo/vendor.pub
 
 bold "5. The disk is a registry, in place"
-printf '\033[36msite$\033[0m sealift serve ./demo/media &\n'
+typed "$C" 'site$' sealift serve ./demo/media
 nsenter --net=/run/netns/$SITE sealift serve ./demo/media &
 echo $! >"$DEMO/serve.pid"
 for _ in $(seq 50); do
@@ -172,7 +175,7 @@ done
 
 bold "6. Install 1.0.0 and place an order"
 at_site sealift install ./demo/media --key demo/vendor.pub --version 1.0.0 --yes
-at_site curl -fsS -o /dev/null -w 'HTTP %{http_code}\n' -d "item=a demo lighthouse" http://127.0.0.1:8080/orders
+at_site curl -fsS -d "item=a demo lighthouse" http://127.0.0.1:8080/orders
 expect_order
 
 bold "7. Upgrade to 1.1.0: only what differs goes down"

@@ -121,7 +121,7 @@ func FindMedia(ctx context.Context, loc artifact.Location) ([]Found, error) {
 			return nil, err
 		}
 	}
-	if len(list) == 0 && loc.Tag == "" {
+	if len(list) == 0 && loc.Repository == "" && loc.Tag == "" {
 		list = untagged(ctx, l, loc)
 	}
 	if len(list) == 0 {
