@@ -30,6 +30,7 @@ var layers = [][]string{
 	{"signer"},
 	{"mirror"},
 	{"registry"},
+	{"internal/target"},
 	{"internal/publish", "internal/target/compose"},
 	{"internal/site"},
 	{"internal/delivery"},

@@ -64,6 +64,7 @@ func (a *app) install(ctx context.Context, ref, name string, f deliveryFlags) er
 			return fmt.Errorf("install: %w", err)
 		}
 		return a.planAndAct(ctx, plan, f, func() error {
+			opts.Expect = plan.Revision
 			r, err := home.Install(ctx, d, opts)
 			if err != nil {
 				return fmt.Errorf("install: %w", a.showLogs(err))

@@ -44,14 +44,16 @@ func (a *app) rollback(ctx context.Context, instance string, revision int, f del
 	if err != nil {
 		return err
 	}
-	plan, err := home.PlanRollback(ctx, instance, revision)
+	opts := site.RollbackOptions{Revision: revision}
+	plan, err := home.PlanRollback(ctx, instance, opts)
 	if revision > 0 && (errors.Is(err, site.ErrNotFound) || errors.Is(err, site.ErrRefused)) {
 		return withHint(fmt.Errorf("rollback: %w", err), "see what there is to go back to: sealift history %s", instance)
 	} else if err != nil {
 		return fmt.Errorf("rollback: %w", err)
 	}
 	return a.planAndAct(ctx, plan, f, func() error {
-		r, err := home.Rollback(ctx, instance, revision)
+		opts.Expect = plan.Revision
+		r, err := home.Rollback(ctx, instance, opts)
 		if err != nil {
 			return fmt.Errorf("rollback: %w", a.showLogs(err))
 		}

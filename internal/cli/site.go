@@ -14,6 +14,7 @@ import (
 	"github.com/sealift/sealift/artifact"
 	"github.com/sealift/sealift/internal/delivery"
 	"github.com/sealift/sealift/internal/site"
+	"github.com/sealift/sealift/internal/target"
 	"github.com/sealift/sealift/internal/target/compose"
 	"github.com/sealift/sealift/internal/ui"
 )
@@ -49,12 +50,12 @@ func (a *app) openHome(ctx context.Context) (*site.Home, error) {
 	if err != nil {
 		return nil, err
 	}
-	return site.Open(dir, site.Options{Target: site.Compose(engine), Now: a.Now, Report: a.reportStep})
+	return site.Open(dir, site.Options{Target: engine, Now: a.Now, Report: a.reportStep})
 }
 
 // reportStep tells the person of one step of a change.
-func (a *app) reportStep(e site.Event) {
-	text := e.Type
+func (a *app) reportStep(e target.Event) {
+	text := string(e.Type)
 	if e.Component != "" {
 		text = e.Component + ": " + text
 	}
@@ -222,7 +223,7 @@ func (a *app) reportRevision(kind string, r *site.Revision) error {
 }
 
 // addressText writes where a port is reached; what is called http is a page.
-func addressText(ad site.Address) string {
+func addressText(ad target.Address) string {
 	if strings.HasPrefix(ad.Port, "http") {
 		return fmt.Sprintf("%s://127.0.0.1:%d/", ad.Port, ad.HostPort)
 	}
@@ -257,7 +258,7 @@ func (a *app) planAndAct(ctx context.Context, p *site.Plan, f deliveryFlags, act
 // showLogs shows the last lines of the component that kept a change from
 // succeeding, where there are any.
 func (a *app) showLogs(err error) error {
-	var unhealthy *compose.UnhealthyError
+	var unhealthy *target.UnhealthyError
 	if errors.As(err, &unhealthy) && len(unhealthy.LastLogs) > 0 {
 		a.out.Warn("the last lines of %s:", unhealthy.Component)
 		for _, line := range unhealthy.LastLogs {
@@ -285,24 +286,63 @@ func siteExitCode(err error) int {
 func siteHint(err error) string {
 	var failed *site.FailedError
 	var values *site.ValuesError
-	var engine *compose.NoEngineError
+	var engine *target.NoEngineError
+	var refused *site.RefusedError
 	switch {
+	case errors.As(err, &failed) && failed.Restored != nil:
+		return "see how it is doing: sealift status " + failed.Revision.Instance
 	case errors.As(err, &failed):
-		return failed.Hint()
+		return waysOn(failed.Revision.Instance, failed.Revision.Action, failed.Current)
+	case errors.As(err, &refused):
+		return refusedHint(refused)
 	case errors.As(err, &values) && len(values.Findings) > 0:
 		return "give values as --set NAME=VALUE; sealift inspect MEDIA shows what there is to choose"
 	case errors.As(err, &engine) && engine.Silent != "":
 		return "start the engine, as in: systemctl start docker; then run the same command again"
-	case errors.Is(err, compose.ErrNoEngine):
+	case errors.Is(err, target.ErrNoEngine):
 		return "install an engine with Compose, as in: apt install docker.io docker-compose; and start it"
 	case errors.Is(err, site.ErrLocked):
 		return "wait until the other command is done, then run this one again"
-	case errors.As(err, new(*compose.PortsError)):
+	case errors.As(err, new(*target.PortsError)):
 		return "stop what uses the port, or choose another with --set"
-	case errors.As(err, new(*compose.PullError)):
+	case errors.As(err, new(*target.PullError)):
 		return "see that the media is plugged in and sound (sealift verify DIR), then run the same command again"
 	case errors.Is(err, site.ErrNotInstalled), errors.Is(err, site.ErrNotFound):
 		return "see what is installed: sealift status"
 	}
 	return ""
+}
+
+// refusedHint advises on what a site refuses.
+func refusedHint(r *site.RefusedError) string {
+	switch r.Reason {
+	case site.RefusedInstalled:
+		return fmt.Sprintf("bring it to this version: sealift upgrade %s MEDIA --key KEY; or install it once more with --name NAME", r.Instance)
+	case site.RefusedDowngrade:
+		return fmt.Sprintf("go back: sealift rollback %s; or accept the lower version with --allow-downgrade", r.Instance)
+	case site.RefusedMoved:
+		return fmt.Sprintf("see what was done: sealift history %s; then run the same command again", r.Instance)
+	case site.RefusedRevision:
+		return "see what there is to go back to: sealift history " + r.Instance
+	}
+	return ""
+}
+
+// waysOn names the commands that end a change which failed or was interrupted;
+// current is what is recorded as installed, nil for nothing.
+func waysOn(instance string, action site.Action, current *site.Revision) string {
+	switch {
+	case action == site.ActionUninstall:
+		return "run it again: sealift uninstall " + instance
+	case current == nil:
+		return fmt.Sprintf("install it again: sealift install MEDIA --key KEY --name %s; or remove it: sealift uninstall %s", instance, instance)
+	}
+	back := fmt.Sprintf("go back to %s: sealift rollback %s", current.App.Version, instance)
+	switch action {
+	case site.ActionInstall:
+		return back + fmt.Sprintf("; or try again: sealift install MEDIA --key KEY --name %s", instance)
+	case site.ActionUpgrade:
+		return back + fmt.Sprintf("; or try again: sealift upgrade %s MEDIA --key KEY", instance)
+	}
+	return back
 }

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -14,7 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sealift/sealift/internal/site"
-	"github.com/sealift/sealift/internal/target/compose"
+	"github.com/sealift/sealift/internal/target"
 	"github.com/sealift/sealift/internal/ui"
 )
 
@@ -38,7 +36,7 @@ var errNotWorking = errors.New("not everything is as it should be")
 
 func (a *app) status(ctx context.Context, names []string) error {
 	home, err := a.openHome(ctx)
-	if errors.Is(err, compose.ErrNoEngine) {
+	if errors.Is(err, target.ErrNoEngine) {
 		// What is recorded can be told without an engine, and should be.
 		dir, dirErr := a.homeDir()
 		if dirErr != nil {
@@ -80,7 +78,11 @@ func statusText(w io.Writer, s site.InstanceStatus) {
 		head += fmt.Sprintf("  %s %s  revision %d", s.Current.App.ID, s.Current.App.Version, s.Current.Number)
 	}
 	fmt.Fprintf(w, "%s  %s\n", head, s.State)
-	for _, text := range []string{s.Message, s.Problem} {
+	next := ""
+	if s.State == site.StateFailed || s.State == site.StateInterrupted {
+		next = waysOn(s.Instance, s.Action, s.Current)
+	}
+	for _, text := range []string{s.Message, next, s.Problem} {
 		if text != "" {
 			fmt.Fprintf(w, "  %s\n", text)
 		}
@@ -167,13 +169,10 @@ func (a *app) completeInstances(_ *cobra.Command, args []string, _ string) ([]st
 	if err != nil || len(args) > 0 {
 		return nil, cobra.ShellCompDirectiveDefault
 	}
-	entries, err := os.ReadDir(filepath.Join(dir, "instances"))
+	home, err := site.Open(dir, site.Options{})
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
-	var names []string
-	for _, e := range entries {
-		names = append(names, e.Name())
-	}
+	names, _ := home.Instances() // a completion that fails says nothing
 	return names, cobra.ShellCompDirectiveNoFileComp
 }

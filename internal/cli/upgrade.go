@@ -53,6 +53,7 @@ func (a *app) upgrade(ctx context.Context, ref string, opts site.InstallOptions,
 			return fmt.Errorf("upgrade: %w", err)
 		}
 		return a.planAndAct(ctx, plan, f, func() error {
+			opts.Expect = plan.Revision
 			r, err := home.Upgrade(ctx, d, opts)
 			if err != nil {
 				return fmt.Errorf("upgrade: %w", a.showLogs(err))

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/sealift/sealift/artifact"
+	"github.com/sealift/sealift/internal/target"
 )
 
 // templateFile is the name of the template among a revision's documents.
@@ -43,7 +44,7 @@ func (h *Home) Upgrade(ctx context.Context, d Delivery, opts InstallOptions) (*R
 
 // change runs an operation under the home's lock.
 func (h *Home) change(ctx context.Context, action Action, prepare func() (*operation, error)) (*Revision, error) {
-	unlock, err := h.lock(string(action))
+	unlock, err := h.lock(ctx, action)
 	if err != nil {
 		return nil, err
 	}
@@ -58,7 +59,7 @@ func (h *Home) change(ctx context.Context, action Action, prepare func() (*opera
 		return &r, nil
 	}
 	for _, note := range op.plan.Notes {
-		h.opts.Report(Event{Type: "note", Message: note})
+		h.opts.Report(target.Event{Type: target.EventNote, Message: note})
 	}
 	if err := h.opts.Target.Fetch(ctx, op.deployment(), h.opts.Report); err != nil {
 		return nil, err
@@ -71,7 +72,7 @@ func (h *Home) execute(ctx context.Context, op *operation) (*Revision, error) {
 	if err := h.begin(op); err != nil {
 		return nil, fmt.Errorf("record revision %d of %s: %w", op.record.Number, op.state.name, err)
 	}
-	h.opts.Report(Event{Type: "apply", Message: fmt.Sprintf("%s %s, revision %d", op.record.App.ID, op.record.App.Version, op.record.Number)})
+	h.opts.Report(target.Event{Type: EventApply, Message: fmt.Sprintf("%s %s, revision %d", op.record.App.ID, op.record.App.Version, op.record.Number)})
 	err := h.opts.Target.Apply(ctx, op.deployment(), h.opts.Report)
 	if err != nil && ctx.Err() != nil {
 		// Left as a kill would leave it: pending, with its journal.
@@ -81,7 +82,7 @@ func (h *Home) execute(ctx context.Context, op *operation) (*Revision, error) {
 		return nil, errors.Join(err, fmt.Errorf("record revision %d of %s: %w", op.record.Number, op.state.name, saveErr))
 	}
 	if err == nil {
-		h.opts.Report(Event{Type: "done", Message: fmt.Sprintf("revision %d", op.record.Number)})
+		h.opts.Report(target.Event{Type: EventDone, Message: fmt.Sprintf("revision %d", op.record.Number)})
 		return op.record, nil
 	}
 	failed := &FailedError{Revision: op.record, Current: op.current, Err: err}
@@ -97,10 +98,13 @@ func (h *Home) begin(op *operation) error {
 	if err := makeDir(s.dir); err != nil {
 		return err
 	}
+	if err := s.sweep(); err != nil {
+		return err
+	}
 	if err := s.closeInterrupted(h.now()); err != nil {
 		return err
 	}
-	s.journal = &journal{LockedError: h.self(string(op.record.Action)), Revision: op.record.Number, Version: op.record.App.Version}
+	s.journal = &journal{Holder: h.self(op.record.Action), Revision: op.record.Number, Version: op.record.App.Version}
 	if err := writeJSON(s.path("journal.json"), s.journal); err != nil {
 		return err
 	}
@@ -127,7 +131,7 @@ func (h *Home) writeRendering(op *operation) error {
 			return err
 		}
 		if widened {
-			h.opts.Report(Event{Type: "note", Message: fmt.Sprintf(
+			h.opts.Report(target.Event{Type: target.EventNote, Message: fmt.Sprintf(
 				"%s cannot be given to user %d without being root; it is readable to all, below a directory only you can enter", f.Path, f.UID)})
 		}
 		op.record.Files = append(op.record.Files, record)

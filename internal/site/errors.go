@@ -37,15 +37,9 @@ func (e *InstanceError) Error() string { return fmt.Sprintf("instance %s: %v", e
 // Unwrap returns the reason.
 func (e *InstanceError) Unwrap() error { return e.Err }
 
-// LockedError is the ErrLocked that names the holder of the lock.
-type LockedError struct {
-	// PID, Host, Action and Since describe the holder; they are zero when it
-	// has not said who it is.
-	PID    int       `json:"pid"`
-	Host   string    `json:"host"`
-	Action string    `json:"action"`
-	Since  time.Time `json:"since"`
-}
+// LockedError is the ErrLocked that names the holder of the lock. The Holder is
+// zero when it has not said who it is.
+type LockedError struct{ Holder }
 
 // Error names the holder.
 func (e *LockedError) Error() string {
@@ -84,12 +78,16 @@ const (
 	RefusedRevision Reason = "revision"
 	// RefusedVolume: deletion of a volume the instance does not have.
 	RefusedVolume Reason = "volume"
+	// RefusedMoved: the instance was changed after the plan was made.
+	RefusedMoved Reason = "moved"
 )
 
 // RefusedError is an ErrRefused with its reason.
 type RefusedError struct {
-	Reason  Reason
-	Message string
+	Reason Reason
+	// Instance is the instance concerned.
+	Instance string
+	Message  string
 }
 
 // Error returns the message.
@@ -98,8 +96,8 @@ func (e *RefusedError) Error() string { return e.Message }
 // Is reports whether target is ErrRefused.
 func (e *RefusedError) Is(target error) bool { return target == ErrRefused }
 
-func refuse(reason Reason, format string, args ...any) error {
-	return &RefusedError{reason, fmt.Sprintf(format, args...)}
+func refuse(instance string, reason Reason, format string, args ...any) error {
+	return &RefusedError{reason, instance, fmt.Sprintf(format, args...)}
 }
 
 // ValuesError carries everything wrong with the values of an instance.
@@ -122,7 +120,8 @@ func (e *ValuesError) Error() string {
 }
 
 // FailedError reports a change that was begun and did not succeed. Its revision
-// is recorded as failed.
+// is recorded as failed, and what the target had done by then is not undone unless
+// Restored says so.
 type FailedError struct {
 	// Revision is the record of the failure.
 	Revision *Revision
@@ -137,29 +136,21 @@ type FailedError struct {
 	Err error
 }
 
-// Error says what failed and how to go on.
+// Error says what failed and, where an application was installed, which version
+// is the recorded one now.
 func (e *FailedError) Error() string {
 	r := e.Revision
-	s := fmt.Sprintf("%s of %s %s as %s: %v", r.Action, r.App.ID, r.App.Version, r.Instance, e.Err)
-	switch {
-	case e.Restored != nil:
-		return s + fmt.Sprintf("; %s %s runs again (revision %d)", e.Restored.App.ID, e.Restored.App.Version, e.Restored.Number)
-	case e.RestoreErr != nil:
+	s := fmt.Sprintf("%s of %s %s as %s (revision %d): %v", r.Action, r.App.ID, r.App.Version, r.Instance, r.Number, e.Err)
+	if e.RestoreErr != nil {
 		s += fmt.Sprintf("; going back failed too: %v", e.RestoreErr)
 	}
-	return s + "; " + e.Hint()
-}
-
-// Hint names the command to go on with.
-func (e *FailedError) Hint() string {
-	r := e.Revision
 	switch {
 	case e.Restored != nil:
-		return fmt.Sprintf("run: sealift status %s", r.Instance)
+		s += fmt.Sprintf("; %s runs again (revision %d)", e.Restored.App.Version, e.Restored.Number)
 	case e.Current != nil:
-		return fmt.Sprintf("run: sealift rollback %s, which returns to %s", r.Instance, e.Current.App.Version)
+		s += fmt.Sprintf("; %s is still the recorded version (revision %d)", e.Current.App.Version, e.Current.Number)
 	}
-	return fmt.Sprintf("run: sealift %s again, or sealift uninstall %s", r.Action, r.Instance)
+	return s
 }
 
 // Unwrap returns the target's error and that of going back.

@@ -19,38 +19,40 @@ import (
 
 	"github.com/sealift/sealift/artifact"
 	"github.com/sealift/sealift/internal/site"
+	"github.com/sealift/sealift/internal/target"
 	"github.com/sealift/sealift/internal/target/compose"
 )
 
 // host is a target in memory: it renders as compose does, and running is what
 // runs, by instance and component, as the definition it was started with.
 type host struct {
-	site.Renderer
+	target.Renderer
 	running map[string]map[string]string
 	volumes map[string]map[string]bool
 	// fail, when set, makes Apply fail after the first component it touches.
-	fail func(d site.Deployment) error
-	// check, when set, is what Check says.
-	check   error
+	fail func(d target.Deployment) error
+	// check and remove, when set, are what Check and Remove say.
+	check, remove error
+
 	applied int
 	fetched []string
 }
 
 func newHost() *host {
 	return &host{
-		Renderer: site.Compose(&compose.Engine{}),
+		Renderer: compose.Renderer{},
 		running:  map[string]map[string]string{}, volumes: map[string]map[string]bool{},
 	}
 }
 
-func (h *host) Check(context.Context, site.Deployment) error { return h.check }
+func (h *host) Check(context.Context, target.Deployment) error { return h.check }
 
-func (h *host) Fetch(_ context.Context, d site.Deployment, _ func(site.Event)) error {
+func (h *host) Fetch(_ context.Context, d target.Deployment, _ func(target.Event)) error {
 	h.fetched = slices.Sorted(maps.Values(d.Images))
 	return nil
 }
 
-func (h *host) Apply(ctx context.Context, d site.Deployment, report func(site.Event)) error {
+func (h *host) Apply(ctx context.Context, d target.Deployment, report func(target.Event)) error {
 	h.applied++
 	data, err := os.ReadFile(filepath.Join(d.Rendered, "compose.yaml"))
 	if err != nil {
@@ -63,7 +65,7 @@ func (h *host) Apply(ctx context.Context, d site.Deployment, report func(site.Ev
 	run := h.running[d.Instance]
 	for _, key := range d.Template.Keys() {
 		if run[key] != d.Definitions[key] {
-			report(site.Event{Type: "start", Component: key})
+			report(target.Event{Type: "start", Component: key})
 			if !bytes.Contains(data, []byte(d.Definitions[key])) {
 				return fmt.Errorf("the documents of %s do not define %s", d.Rendered, key)
 			}
@@ -85,15 +87,18 @@ func (h *host) Apply(ctx context.Context, d site.Deployment, report func(site.Ev
 	return nil
 }
 
-func (h *host) Remove(_ context.Context, d site.Deployment, _ func(site.Event)) error {
+func (h *host) Remove(_ context.Context, d target.Deployment, _ func(target.Event)) error {
+	if h.remove != nil {
+		return h.remove
+	}
 	delete(h.running, d.Instance)
 	return nil
 }
 
-func (h *host) Status(_ context.Context, d site.Deployment) ([]site.ComponentStatus, error) {
-	var list []site.ComponentStatus
+func (h *host) Status(_ context.Context, d target.Deployment) ([]target.ComponentStatus, error) {
+	var list []target.ComponentStatus
 	for _, key := range d.Template.Keys() {
-		s := site.ComponentStatus{Component: key, State: "missing"}
+		s := target.ComponentStatus{Component: key, State: target.StateMissing}
 		if definition, ok := h.running[d.Instance][key]; ok {
 			s.State, s.Drifted = "running", definition != d.Definitions[key]
 			s.Working = !s.Drifted
@@ -158,19 +163,27 @@ func delivery(t testing.TB, text string, files map[string]string) site.Delivery 
 	return d
 }
 
+// home is a home, where it is, and the host it runs instances on, if it is one.
+type home struct {
+	*site.Home
+	dir   string
+	place *host
+}
+
 // open opens a home for a target, with a clock that stands and secrets that are
 // the same each time.
-func open(t testing.TB, dir string, target site.Target) *site.Home {
+func open(t testing.TB, dir string, on target.Target) *home {
 	t.Helper()
 	h, err := site.Open(dir, site.Options{
-		Target: target,
+		Target: on,
 		Now:    func() time.Time { return time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC) },
 		Rand:   rand.NewChaCha8([32]byte{1}),
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return h
+	place, _ := on.(*host)
+	return &home{h, dir, place}
 }
 
 func must[T any](v T, err error) func(testing.TB) T {
@@ -183,7 +196,7 @@ func must[T any](v T, err error) func(testing.TB) T {
 	}
 }
 
-func status(t testing.TB, h *site.Home, instance string) site.InstanceStatus {
+func status(t testing.TB, h *home, instance string) site.InstanceStatus {
 	t.Helper()
 	list, err := h.Status(t.Context(), instance)
 	if err != nil {
@@ -193,9 +206,9 @@ func status(t testing.TB, h *site.Home, instance string) site.InstanceStatus {
 }
 
 // password reads the generated secret of a revision's web component.
-func password(t testing.TB, h *site.Home, instance string) string {
+func password(t testing.TB, h *home, instance string) string {
 	t.Helper()
-	data, err := os.ReadFile(filepath.Join(h.Dir(), "instances", instance, "secrets.json"))
+	data, err := os.ReadFile(filepath.Join(h.dir, "instances", instance, "secrets.json"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,23 +10,24 @@ import (
 	"testing"
 
 	"github.com/sealift/sealift/internal/site"
+	"github.com/sealift/sealift/internal/target"
 )
 
 func TestInterrupted(t *testing.T) {
 	t.Parallel()
-	target := newHost()
-	h := open(t, t.TempDir(), target)
+	place := newHost()
+	h := open(t, t.TempDir(), place)
 	must(h.Install(t.Context(), shop(t, "1.0.0", ""), site.InstallOptions{}))(t)
 	ctx, cancel := context.WithCancel(t.Context())
-	target.fail = func(site.Deployment) error { cancel(); return nil }
+	place.fail = func(target.Deployment) error { cancel(); return nil }
 	if _, err := h.Upgrade(ctx, shop(t, "1.1.0", ""), site.InstallOptions{Atomic: true}); !errors.Is(err, context.Canceled) {
 		t.Fatalf("Upgrade() = %v, want the cancellation", err)
 	}
-	target.fail = nil
+	place.fail = nil
 	got := status(t, h, "shop")
-	const want = "interrupted: upgrade to 1.1.0 was under way; run sealift upgrade shop again or sealift rollback shop"
-	if got.State != site.StateInterrupted || got.Message != want {
-		t.Errorf("Status() = %s: %s, want interrupted: %s", got.State, got.Message, want)
+	const want = "upgrade to 1.1.0 was interrupted"
+	if got.State != site.StateInterrupted || got.Action != site.ActionUpgrade || got.Message != want {
+		t.Errorf("Status() = %s, %s: %s, want interrupted, upgrade: %s", got.State, got.Action, got.Message, want)
 	}
 	r := must(h.Upgrade(t.Context(), shop(t, "1.1.0", ""), site.InstallOptions{}))(t)
 	if r.Number != 3 || r.Parent != 1 {
@@ -58,14 +59,14 @@ func TestKilled(t *testing.T) {
 		for _, way := range []string{"upgrade", "rollback", "uninstall"} {
 			t.Run(tt.name+"/"+way, func(t *testing.T) {
 				t.Parallel()
-				target := newHost()
-				h := open(t, t.TempDir(), target)
+				place := newHost()
+				h := open(t, t.TempDir(), place)
 				must(h.Install(t.Context(), shop(t, "1.0.0", ""), site.InstallOptions{}))(t)
 				ctx, cancel := context.WithCancel(t.Context())
-				target.fail = func(site.Deployment) error { cancel(); return nil }
+				place.fail = func(target.Deployment) error { cancel(); return nil }
 				_, _ = h.Upgrade(ctx, shop(t, "1.1.0", ""), site.InstallOptions{})
-				target.fail = nil
-				keep(t, filepath.Join(h.Dir(), "instances", "shop"), tt.kept...)
+				place.fail = nil
+				keep(t, filepath.Join(h.dir, "instances", "shop"), tt.kept...)
 				if got := status(t, h, "shop"); got.State != site.StateInterrupted || got.Current == nil {
 					t.Errorf("Status() = %+v, want interrupted", got)
 				}
@@ -75,7 +76,7 @@ func TestKilled(t *testing.T) {
 						t.Errorf("the upgrade is revision %d; 2 was given out", r.Number)
 					}
 				case "rollback":
-					must(h.Rollback(t.Context(), "shop", 0))(t)
+					must(h.Rollback(t.Context(), "shop", site.RollbackOptions{}))(t)
 				case "uninstall":
 					must(h.Uninstall(t.Context(), "shop", site.UninstallOptions{}))(t)
 					return

@@ -1,6 +1,7 @@
 package site
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -8,9 +9,17 @@ import (
 	"time"
 )
 
+// Holder describes the process that changes a home.
+type Holder struct {
+	PID    int       `json:"pid"`
+	Host   string    `json:"host"`
+	Action Action    `json:"action"`
+	Since  time.Time `json:"since"`
+}
+
 // lock makes the home this process's own until unlock is called; the kernel
 // ends it with the process. It fails with a [*LockedError].
-func (h *Home) lock(action string) (unlock func(), err error) {
+func (h *Home) lock(ctx context.Context, action Action) (unlock func(), err error) {
 	if err := makeDir(h.dir); err != nil {
 		return nil, fmt.Errorf("lock site: %w", err)
 	}
@@ -18,14 +27,7 @@ func (h *Home) lock(action string) (unlock func(), err error) {
 	if err != nil {
 		return nil, fmt.Errorf("lock site: %w", err)
 	}
-	mine, err := flock(f)
-	for range 5 { // Status holds it for a blink
-		if err != nil || mine {
-			break
-		}
-		time.Sleep(20 * time.Millisecond)
-		mine, err = flock(f)
-	}
+	mine, err := patiently(ctx, f)
 	if err != nil {
 		_ = f.Close()
 		return nil, fmt.Errorf("lock site: %w", err)
@@ -33,7 +35,7 @@ func (h *Home) lock(action string) (unlock func(), err error) {
 	if !mine {
 		holder := readHolder(f)
 		_ = f.Close()
-		return nil, holder
+		return nil, &LockedError{holder}
 	}
 	// Who holds it is for people only; the lock is good without.
 	if data, err := json.Marshal(h.self(action)); err == nil && f.Truncate(0) == nil {
@@ -45,31 +47,49 @@ func (h *Home) lock(action string) (unlock func(), err error) {
 	}, nil
 }
 
-func readHolder(f *os.File) *LockedError {
-	holder := &LockedError{}
+// patiently takes the lock on f, trying again for a moment: Status holds it for a
+// blink.
+func patiently(ctx context.Context, f *os.File) (bool, error) {
+	const tries, pause = 5, 20 * time.Millisecond
+	for range tries {
+		if mine, err := flock(f); mine || err != nil {
+			return mine, err
+		}
+		select {
+		case <-ctx.Done():
+			return false, context.Cause(ctx)
+		case <-time.After(pause):
+		}
+	}
+	return flock(f)
+}
+
+// readHolder returns what the holder of f wrote there, nothing when it has not.
+func readHolder(f *os.File) Holder {
+	var holder Holder
 	data := make([]byte, 4096)
 	n, _ := f.ReadAt(data, 0)
-	if json.Unmarshal(data[:n], holder) != nil {
-		return &LockedError{}
+	if json.Unmarshal(data[:n], &holder) != nil {
+		return Holder{}
 	}
 	return holder
 }
 
-// holder returns who is changing the home, nil for nobody.
-func (h *Home) holder() *LockedError {
+// holder returns who is changing the home; held is false for nobody.
+func (h *Home) holder() (holder Holder, held bool) {
 	f, err := os.Open(filepath.Join(h.dir, "lock"))
 	if err != nil {
-		return nil
+		return Holder{}, false
 	}
 	defer f.Close() // and with it the lock, had it been free
 	if mine, err := flock(f); err != nil || mine {
-		return nil
+		return Holder{}, false
 	}
-	return readHolder(f)
+	return readHolder(f), true
 }
 
 // self describes this process.
-func (h *Home) self(action string) LockedError {
+func (h *Home) self(action Action) Holder {
 	host, _ := os.Hostname()
-	return LockedError{PID: os.Getpid(), Host: host, Action: action, Since: h.opts.Now().UTC().Truncate(time.Second)}
+	return Holder{PID: os.Getpid(), Host: host, Action: action, Since: h.opts.Now().UTC().Truncate(time.Second)}
 }

@@ -3,6 +3,7 @@ package site
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"path"
@@ -10,25 +11,31 @@ import (
 	"strings"
 
 	"github.com/sealift/sealift/artifact"
+	"github.com/sealift/sealift/internal/target"
 )
 
 // Plan says what an operation would do.
 type Plan struct {
 	Instance string `json:"instance"`
 	Action   Action `json:"action"`
-	// Revision is the number the operation's revision would get.
+	// Revision is the number the operation's revision would get, 0 when none
+	// would be made.
 	Revision int `json:"revision"`
 	App      App `json:"app"`
 	// Before is what is installed now, nil for nothing.
 	Before *App `json:"before,omitempty"`
 	// Unchanged says that there is nothing to do.
 	Unchanged bool `json:"unchanged,omitempty"`
-	// Changes has each component of either side, sorted by key.
+	// Changes has each component of either side, sorted by key; of an
+	// uninstall, what runs.
 	Changes []Change `json:"changes"`
 	// Values are those that are not secret.
-	Values    map[string]any `json:"values,omitempty"`
-	Addresses []Address      `json:"addresses,omitempty"`
-	Volumes   []string       `json:"volumes,omitempty"`
+	Values    map[string]any   `json:"values,omitempty"`
+	Addresses []target.Address `json:"addresses,omitempty"`
+	// Volumes are the data volumes that stay, and Deleted those that an
+	// uninstall deletes for ever.
+	Volumes []string `json:"volumes,omitempty"`
+	Deleted []string `json:"deleted,omitempty"`
 	// Losses say what the template asks for and the target does not give, and
 	// Notes what else the site may want to know.
 	Losses []string `json:"losses,omitempty"`
@@ -60,7 +67,7 @@ type operation struct {
 	record    *Revision
 	template  *artifact.Template
 	config    []byte
-	rendering *Rendering // nil for a rollback, which has it on the disk
+	rendering *target.Rendering // nil for a rollback, which has it on the disk
 	secret    map[string]any
 	current   *Revision
 	atomic    bool
@@ -95,6 +102,9 @@ func (h *Home) prepare(ctx context.Context, action Action, d Delivery, opts Inst
 	if err != nil {
 		return nil, err
 	}
+	if err := s.expect(opts.Expect); err != nil {
+		return nil, err
+	}
 	op := &operation{state: s, template: t, config: d.Release.App.Config, current: s.current(), atomic: opts.Atomic}
 	if err := op.admit(action, d, opts, h.opts.Target.Name()); err != nil {
 		return nil, err
@@ -115,17 +125,36 @@ func (h *Home) prepare(ctx context.Context, action Action, d Delivery, opts Inst
 	if op.plan.Unchanged = op.plan.Unchanged && op.works(ctx, h.opts.Target); op.plan.Unchanged {
 		return op, nil
 	}
-	if err := h.opts.Target.Check(ctx, op.deployment()); err != nil {
+	if err := h.check(ctx, op); err != nil {
 		return nil, err
 	}
 	return op, op.noteVolumes(ctx, h.opts.Target)
 }
 
+// expect refuses what was planned as another revision than the next, 0 for any.
+func (s *state) expect(revision int) error {
+	if next := s.next(); revision != 0 && revision != next {
+		return refuse(s.name, RefusedMoved, "%s was changed after this was planned: the next revision is %d, not %d", s.name, next, revision)
+	}
+	return nil
+}
+
+// check asks the target whether it could carry the operation out.
+func (h *Home) check(ctx context.Context, op *operation) error {
+	err := h.opts.Target.Check(ctx, op.deployment())
+	var other *target.PlatformError
+	if errors.As(err, &other) {
+		return refuse(op.state.name, RefusedPlatform, "%s %s cannot run here: %v", op.record.App.ID, op.record.App.Version, other)
+	}
+	return err
+}
+
 // admit refuses what must not be done to the instance as it stands.
-func (op *operation) admit(action Action, d Delivery, opts InstallOptions, target string) error {
-	t, current := op.template, op.current
+func (op *operation) admit(action Action, d Delivery, opts InstallOptions, runsOn string) error {
+	t, current, name := op.template, op.current, op.state.name
 	if unknown := t.UnknownFeatures(); len(unknown) > 0 {
-		return refuse(RefusedFeatures, "%s %s needs a newer sealift, one that knows: %s", t.ID, t.Version, strings.Join(unknown, ", "))
+		return refuse(name, RefusedFeatures, "%s %s needs %s, which this version of sealift does not know; install a newer sealift",
+			t.ID, t.Version, strings.Join(unknown, " and "))
 	}
 	switch {
 	case action == ActionUpgrade && current == nil:
@@ -133,17 +162,16 @@ func (op *operation) admit(action Action, d Delivery, opts InstallOptions, targe
 	case current == nil:
 		return nil
 	case current.App.ID != t.ID:
-		return refuse(RefusedOtherApp, "%s is an instance of %s; %s is another application", op.state.name, current.App.ID, t.ID)
+		return refuse(name, RefusedOtherApp, "%s is an instance of %s; %s is another application", name, current.App.ID, t.ID)
 	case action == ActionInstall && current.Root != d.Release.Root.Digest:
-		return refuse(RefusedInstalled, "%s is installed with version %s; run: sealift upgrade %s", op.state.name, current.App.Version, op.state.name)
-	case current.Target != target:
-		return refuse(RefusedTarget, "%s runs on %s, not on %s", op.state.name, current.Target, target)
+		return refuse(name, RefusedInstalled, "%s is installed already, with version %s", name, current.App.Version)
+	case current.Target != runsOn:
+		return refuse(name, RefusedTarget, "%s runs on %s, not on %s", name, current.Target, runsOn)
 	case current.App.Version == t.Version && current.Root != d.Release.Root.Digest:
-		return refuse(RefusedVersionReused, "version %s is installed with the digest %s, this one is %s: a version must never be used twice",
+		return refuse(name, RefusedVersionReused, "version %s is installed with the digest %s, this one is %s: a version must never be used twice",
 			t.Version, current.Root, d.Release.Root.Digest)
 	case artifact.CompareVersions(t.Version, current.App.Version) < 0 && !opts.AllowDowngrade:
-		return refuse(RefusedDowngrade, "%s %s is installed and %s is older; run: sealift rollback %s, or allow the downgrade",
-			t.ID, current.App.Version, t.Version, op.state.name)
+		return refuse(name, RefusedDowngrade, "%s %s is installed and %s is older", t.ID, current.App.Version, t.Version)
 	}
 	return nil
 }
@@ -183,8 +211,8 @@ func (op *operation) inherit() (inherited, error) {
 }
 
 // render fills the operation's record, rendering and secrets.
-func (op *operation) render(target Renderer, action Action, d Delivery, values *choice) error {
-	in := RenderInput{
+func (op *operation) render(with target.Renderer, action Action, d Delivery, values *choice) error {
+	in := target.RenderInput{
 		App: d.Release.App, Instance: op.state.name, Images: d.Images, Values: values.all, Dir: op.state.dir,
 	}
 	if op.current != nil {
@@ -192,7 +220,7 @@ func (op *operation) render(target Renderer, action Action, d Delivery, values *
 	} else if newest := op.state.newest(); newest != nil {
 		in.Volumes = newest.Volumes
 	}
-	rendering, err := target.Render(in)
+	rendering, err := with.Render(in)
 	if err != nil {
 		return err
 	}
@@ -202,7 +230,7 @@ func (op *operation) render(target Renderer, action Action, d Delivery, values *
 	op.record = &Revision{
 		Instance: op.state.name, Number: op.state.next(), Action: action,
 		App:    App{op.template.ID, op.template.Version, op.template.Title},
-		Target: target.Name(), Root: d.Release.Root.Digest, Repository: d.Repository, Images: d.Images,
+		Target: with.Name(), Root: d.Release.Root.Digest, Repository: d.Repository, Images: d.Images,
 		Values: open, Set: values.set,
 		Definitions: rendering.Definitions, Addresses: rendering.Addresses,
 		Volumes: rendering.Volumes, Losses: rendering.Losses,
@@ -254,9 +282,9 @@ func (op *operation) describe(notes []string) *Plan {
 
 // works reports whether all that the operation describes runs already; what does
 // not is put right by carrying the operation out.
-func (op *operation) works(ctx context.Context, target Inspector) bool {
-	list, err := target.Status(ctx, op.deployment())
-	return err == nil && !slices.ContainsFunc(list, func(c ComponentStatus) bool { return !c.Working })
+func (op *operation) works(ctx context.Context, at target.Inspector) bool {
+	list, err := at.Status(ctx, op.deployment())
+	return err == nil && !slices.ContainsFunc(list, func(c target.ComponentStatus) bool { return !c.Working })
 }
 
 // unchanged reports whether the current revision is what is asked for, and no
@@ -281,11 +309,11 @@ func sameValues(t *artifact.Template, a, b map[string]any) bool {
 }
 
 // noteVolumes tells of data that was there before the instance.
-func (op *operation) noteVolumes(ctx context.Context, target Inspector) error {
+func (op *operation) noteVolumes(ctx context.Context, at target.Inspector) error {
 	if op.current != nil {
 		return nil
 	}
-	there, err := target.Volumes(ctx, op.state.name)
+	there, err := at.Volumes(ctx, op.state.name)
 	if err != nil {
 		return err
 	}
@@ -298,13 +326,13 @@ func (op *operation) noteVolumes(ctx context.Context, target Inspector) error {
 }
 
 // deployment returns the operation's revision as the target is to run it.
-func (op *operation) deployment() Deployment {
+func (op *operation) deployment() target.Deployment {
 	return op.state.deployment(op.record, op.template, op.secret)
 }
 
-func (s *state) deployment(r *Revision, t *artifact.Template, secret map[string]any) Deployment {
-	return Deployment{
+func (s *state) deployment(r *Revision, t *artifact.Template, secret map[string]any) target.Deployment {
+	return target.Deployment{
 		Instance: s.name, Template: t, Images: r.Images, Definitions: r.Definitions, Addresses: r.Addresses,
-		Dir: s.dir, Rendered: s.path(path.Base(r.Rendered)), Secrets: secretTexts(secret),
+		Rendered: s.path(path.Base(r.Rendered)), Secrets: secretTexts(secret),
 	}
 }

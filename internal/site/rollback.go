@@ -6,27 +6,35 @@ import (
 	"time"
 )
 
+// RollbackOptions says how to roll back.
+type RollbackOptions struct {
+	// Revision is the one to go back to; 0 means the current one when a later
+	// change failed or was interrupted, else the one that was current before it.
+	Revision int
+	// Expect is the Plan.Revision that was agreed to; the call is refused as
+	// RefusedMoved when the instance was changed since. 0 for none.
+	Expect int
+}
+
 // Rollback brings an instance back to an earlier revision, exactly as it was
-// rendered then, with its values; revision 0 means the current one when a later
-// change failed or was interrupted, else the one that was current before it. It
-// needs nothing but the home and the images, which are pulled only when the
+// rendered then, with its values. It needs nothing but the home and the images, which are pulled only when the
 // target lacks them. It is recorded as a revision of its own, and no data is
 // touched. The errors are those of Upgrade, with ErrNotFound for a revision
 // that does not exist.
-func (h *Home) Rollback(ctx context.Context, instance string, revision int) (*Revision, error) {
-	return h.change(ctx, ActionRollback, func() (*operation, error) { return h.prepareRollback(ctx, instance, revision) })
+func (h *Home) Rollback(ctx context.Context, instance string, opts RollbackOptions) (*Revision, error) {
+	return h.change(ctx, ActionRollback, func() (*operation, error) { return h.prepareRollback(ctx, instance, opts) })
 }
 
 // PlanRollback returns what Rollback would do, with every check it would make.
-func (h *Home) PlanRollback(ctx context.Context, instance string, revision int) (*Plan, error) {
-	op, err := h.prepareRollback(ctx, instance, revision)
+func (h *Home) PlanRollback(ctx context.Context, instance string, opts RollbackOptions) (*Plan, error) {
+	op, err := h.prepareRollback(ctx, instance, opts)
 	if err != nil {
 		return nil, err
 	}
 	return op.plan, nil
 }
 
-func (h *Home) prepareRollback(ctx context.Context, instance string, revision int) (*operation, error) {
+func (h *Home) prepareRollback(ctx context.Context, instance string, opts RollbackOptions) (*operation, error) {
 	if h.opts.Target == nil {
 		return nil, ErrNoTarget
 	}
@@ -34,12 +42,15 @@ func (h *Home) prepareRollback(ctx context.Context, instance string, revision in
 	if err != nil {
 		return nil, err
 	}
-	goal, err := s.rollbackGoal(revision)
+	if err := s.expect(opts.Expect); err != nil {
+		return nil, err
+	}
+	goal, err := s.rollbackGoal(opts.Revision)
 	if err != nil {
 		return nil, err
 	}
 	if goal.Target != h.opts.Target.Name() {
-		return nil, refuse(RefusedTarget, "%s runs on %s, not on %s", s.name, goal.Target, h.opts.Target.Name())
+		return nil, refuse(s.name, RefusedTarget, "%s runs on %s, not on %s", s.name, goal.Target, h.opts.Target.Name())
 	}
 	op, err := h.again(s, goal)
 	if err != nil {
@@ -48,7 +59,7 @@ func (h *Home) prepareRollback(ctx context.Context, instance string, revision in
 	if op.plan.Unchanged = op.plan.Unchanged && op.works(ctx, h.opts.Target); op.plan.Unchanged {
 		return op, nil
 	}
-	return op, h.opts.Target.Check(ctx, op.deployment())
+	return op, h.check(ctx, op)
 }
 
 // rollbackGoal returns the revision to go back to.
@@ -71,7 +82,7 @@ func (s *state) rollbackGoal(revision int) (*Revision, error) {
 	case goal == nil:
 		return nil, &InstanceError{s.name, fmt.Errorf("revision %d: %w", revision, ErrNotFound)}
 	case goal.Result != ResultSucceeded || goal.Action == ActionUninstall:
-		return nil, refuse(RefusedRevision, "revision %d of %s is a %s that ended as %s; only what ran can be returned to",
+		return nil, refuse(s.name, RefusedRevision, "revision %d of %s is a %s that ended as %s; only what ran can be returned to",
 			goal.Number, s.name, goal.Action, goal.Result)
 	}
 	return goal, nil

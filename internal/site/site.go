@@ -3,7 +3,7 @@
 //
 // [Open] gives a [Home]. [Home.Install], [Home.Upgrade], [Home.Rollback] and
 // [Home.Uninstall] each check first, write down what they are about to do, let
-// the [Target] do it, and record how it went. A revision is never changed once
+// the [target.Target] do it, and record how it went. A revision is never changed once
 // it is finished; the current one is the newest that succeeded. What was
 // rendered for it stays on the disk, so that going back needs nothing but the
 // home and the images.
@@ -26,18 +26,19 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/sealift/sealift/artifact"
+	"github.com/sealift/sealift/internal/target"
 )
 
 // Options says where instances run and what the world is like.
 type Options struct {
 	// Target runs the instances. nil leaves a home that can only be read.
-	Target Target
+	Target target.Target
 	// Now tells the time; nil means time.Now.
 	Now func() time.Time
 	// Rand is the source of generated secrets; nil means crypto/rand.
 	Rand io.Reader
 	// Report receives each step; nil discards. Calls do not overlap.
-	Report func(Event)
+	Report func(target.Event)
 }
 
 // Home is a site's home directory.
@@ -59,23 +60,17 @@ func Open(dir string, opts Options) (*Home, error) {
 		opts.Rand = rand.Reader
 	}
 	if opts.Report == nil {
-		opts.Report = func(Event) {}
+		opts.Report = func(target.Event) {}
 	}
 	return &Home{dir: abs, opts: opts}, nil
 }
 
-// Dir returns the home's absolute directory.
-func (h *Home) Dir() string { return h.dir }
-
-// Event is a step of an operation. It never holds the value of a secret.
-type Event struct {
-	// Type is pull, start, wait, ready, remove or note from the target, or
-	// note, apply, delete or done from the site.
-	Type string `json:"type"`
-	// Component is the component concerned, "" for none.
-	Component string `json:"component,omitempty"`
-	Message   string `json:"message,omitempty"`
-}
+// The types of events of a home, beside those of its target.
+const (
+	EventApply  target.EventType = "apply"
+	EventDelete target.EventType = "delete"
+	EventDone   target.EventType = "done"
+)
 
 // Delivery is a verified release with the place its images are pulled from.
 type Delivery struct {
@@ -99,6 +94,9 @@ type InstallOptions struct {
 	AllowDowngrade bool
 	// Atomic makes a failed upgrade return to the revision before it.
 	Atomic bool
+	// Expect is the Plan.Revision that was agreed to; the call is refused as
+	// RefusedMoved when the instance was changed since. 0 for none.
+	Expect int
 }
 
 // Action says what made a revision.
@@ -148,7 +146,7 @@ type Revision struct {
 	// Files are the files bound into containers.
 	Files       []FileRecord      `json:"files,omitempty"`
 	Definitions map[string]string `json:"definitions,omitempty"`
-	Addresses   []Address         `json:"addresses,omitempty"`
+	Addresses   []target.Address  `json:"addresses,omitempty"`
 	Volumes     []string          `json:"volumes,omitempty"`
 	Losses      []string          `json:"losses,omitempty"`
 	Started     time.Time         `json:"started"`

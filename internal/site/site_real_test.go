@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/sealift/sealift/internal/site"
+	"github.com/sealift/sealift/internal/target"
 	"github.com/sealift/sealift/internal/target/compose"
 	"github.com/sealift/sealift/internal/target/compose/composetest"
 )
@@ -85,7 +86,7 @@ func ask(t testing.TB, method, url, body string) string {
 // addressOf returns the URL of a component's container.
 func addressOf(t testing.TB, s site.InstanceStatus, component string) string {
 	t.Helper()
-	id := s.Components[slices.IndexFunc(s.Components, func(c site.ComponentStatus) bool { return c.Component == component })].Container
+	id := s.Components[slices.IndexFunc(s.Components, func(c target.ComponentStatus) bool { return c.Component == component })].Container
 	return "http://" + composetest.Shared.Docker(t, "inspect", "--format", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", id) + ":8080"
 }
 
@@ -101,7 +102,7 @@ func containerOf(s site.InstanceStatus, component string) string {
 func TestRealLife(t *testing.T) {
 	ctx, engine := t.Context(), composetest.Shared.Engine(t)
 	one, two := composetest.Shared.Image(t, app, "one"), composetest.Shared.Image(t, app, "two")
-	h := open(t, t.TempDir(), site.Compose(engine))
+	h := open(t, t.TempDir(), engine)
 	t.Cleanup(func() { composetest.Shared.Clean(t, "real") })
 	const page = "http://127.0.0.1:18081"
 
@@ -126,7 +127,7 @@ func TestRealLife(t *testing.T) {
 
 	// A port that is taken is found before anything is written.
 	_, err := h.Install(ctx, real(t, "1.0.0", one, one, "A: b"), site.InstallOptions{Instance: "second"})
-	var ports *compose.PortsError
+	var ports *target.PortsError
 	if !errors.As(err, &ports) || ports.Taken[0].HostPort != 18081 {
 		t.Errorf("Install() over a taken port = %v, want a PortsError", err)
 	}
@@ -143,7 +144,7 @@ func TestRealLife(t *testing.T) {
 
 	// Back, without the registry.
 	composetest.Shared.StopRegistry()
-	must(h.Rollback(ctx, "real", 0))(t)
+	must(h.Rollback(ctx, "real", site.RollbackOptions{}))(t)
 	if got := ask(t, "GET", page+"/self", ""); !strings.Contains(got, "BUILD=one") || !strings.Contains(got, "VERSION=1.0.0") {
 		t.Errorf("web = %s, want build one", got)
 	}
@@ -153,8 +154,8 @@ func TestRealLife(t *testing.T) {
 
 	// Forward with an image the engine has lost: a clear error, nothing touched.
 	composetest.Shared.Docker(t, "image", "rm", "--force", two)
-	_, err = h.Rollback(ctx, "real", 2)
-	var pull *compose.PullError
+	_, err = h.Rollback(ctx, "real", site.RollbackOptions{Revision: 2})
+	var pull *target.PullError
 	if !errors.As(err, &pull) || pull.Component != "web" || pull.Reference != two {
 		t.Errorf("Rollback() without registry and image = %v, want a PullError", err)
 	}
@@ -164,7 +165,7 @@ func TestRealLife(t *testing.T) {
 	if err := composetest.Shared.StartRegistry(); err != nil {
 		t.Fatal(err)
 	}
-	must(h.Rollback(ctx, "real", 2))(t)
+	must(h.Rollback(ctx, "real", site.RollbackOptions{Revision: 2}))(t)
 
 	out := must(h.Uninstall(ctx, "real", site.UninstallOptions{}))(t)
 	if !slices.Equal(out.Kept, []string{"sealift-real_db_data"}) {
@@ -186,20 +187,20 @@ func TestRealLife(t *testing.T) {
 func TestRealFailedUpgrade(t *testing.T) {
 	ctx, engine := t.Context(), composetest.Shared.Engine(t)
 	one := composetest.Shared.Image(t, app, "one")
-	h := open(t, t.TempDir(), site.Compose(engine))
+	h := open(t, t.TempDir(), engine)
 	t.Cleanup(func() { composetest.Shared.Clean(t, "real") })
 	must(h.Install(ctx, real(t, "1.0.0", one, one, "A: b"), site.InstallOptions{}))(t)
 	ask(t, "POST", addressOf(t, status(t, h, "real"), "db")+"/data", "precious")
 
 	_, err := h.Upgrade(ctx, real(t, "1.1.0", one, one, "CRASH: no config"), site.InstallOptions{})
-	var unhealthy *compose.UnhealthyError
+	var unhealthy *target.UnhealthyError
 	if !errors.As(err, &unhealthy) || unhealthy.Component != "web" || !strings.Contains(strings.Join(unhealthy.LastLogs, "\n"), "cannot start: no config") {
 		t.Fatalf("Upgrade() = %v, want web unhealthy with its last words", err)
 	}
 	if got := status(t, h, "real"); got.State != site.StateFailed || got.Current.Number != 1 || got.Working {
 		t.Errorf("Status() = %+v, want a failed upgrade over revision 1", got)
 	}
-	must(h.Rollback(ctx, "real", 0))(t)
+	must(h.Rollback(ctx, "real", site.RollbackOptions{}))(t)
 	if got := status(t, h, "real"); got.State != site.StateInstalled || !got.Working {
 		t.Errorf("Status() = %+v, want it working", got)
 	}
@@ -223,7 +224,7 @@ func TestRealKill(t *testing.T) {
 	engine := composetest.Shared.Engine(t)
 	one, two := composetest.Shared.Image(t, app, "one"), composetest.Shared.Image(t, app, "two")
 	dir := t.TempDir()
-	h := open(t, dir, site.Compose(engine))
+	h := open(t, dir, engine)
 	t.Cleanup(func() { composetest.Shared.Clean(t, "real") })
 	must(h.Install(t.Context(), real(t, "1.0.0", one, one, "A: b"), site.InstallOptions{}))(t)
 	ask(t, "POST", addressOf(t, status(t, h, "real"), "db")+"/data", "precious")
@@ -249,7 +250,7 @@ func TestRealKill(t *testing.T) {
 		if i%2 == 0 {
 			must(h.Upgrade(t.Context(), real(t, "1.1.0", two, two, "A: b"), site.InstallOptions{}))(t)
 		} else {
-			must(h.Rollback(t.Context(), "real", 1))(t)
+			must(h.Rollback(t.Context(), "real", site.RollbackOptions{Revision: 1}))(t)
 		}
 		s = status(t, h, "real")
 		if s.State != site.StateInstalled || !s.Working || len(s.Components) != 2 {
@@ -259,7 +260,7 @@ func TestRealKill(t *testing.T) {
 			t.Fatalf("data = %q, want precious", got)
 		}
 		if i%2 == 0 {
-			must(h.Rollback(t.Context(), "real", 1))(t)
+			must(h.Rollback(t.Context(), "real", site.RollbackOptions{Revision: 1}))(t)
 		}
 	}
 	if interrupted < 3 {
@@ -290,7 +291,7 @@ func upgradeChild(dir string) {
 	engine, err := compose.Detect(ctx, compose.Options{})
 	if err == nil {
 		var h *site.Home
-		if h, err = site.Open(dir, site.Options{Target: site.Compose(engine)}); err == nil {
+		if h, err = site.Open(dir, site.Options{Target: engine}); err == nil {
 			_, err = h.Upgrade(ctx, real(&testing.B{}, "1.1.0", os.Getenv("ONE"), os.Getenv("TWO"), "A: b"), site.InstallOptions{})
 		}
 	}

@@ -2,6 +2,7 @@ package site_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -14,12 +15,13 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/sealift/sealift/internal/site"
+	"github.com/sealift/sealift/internal/target"
 )
 
 func TestLife(t *testing.T) {
 	t.Parallel()
-	ctx, target := t.Context(), newHost()
-	h := open(t, t.TempDir(), target)
+	ctx, place := t.Context(), newHost()
+	h := open(t, t.TempDir(), place)
 
 	r := must(h.Install(ctx, shop(t, "1.0.0", ""), site.InstallOptions{}))(t)
 	if r.Number != 1 || r.Result != site.ResultSucceeded || r.Instance != "shop" || r.Unchanged {
@@ -29,31 +31,31 @@ func TestLife(t *testing.T) {
 		t.Errorf("Status() = %+v, want installed and working", got)
 	}
 	secret := password(t, h, "shop")
-	db := target.running["shop"]["db"]
+	db := place.running["shop"]["db"]
 
 	again := must(h.Install(ctx, shop(t, "1.0.0", ""), site.InstallOptions{}))(t)
-	if !again.Unchanged || again.Number != 1 || target.applied != 1 {
-		t.Errorf("a second Install() = %+v after %d applies, want revision 1 unchanged", again, target.applied)
+	if !again.Unchanged || again.Number != 1 || place.applied != 1 {
+		t.Errorf("a second Install() = %+v after %d applies, want revision 1 unchanged", again, place.applied)
 	}
 
 	r = must(h.Upgrade(ctx, shop(t, "1.1.0", ""), site.InstallOptions{}))(t)
 	if r.Number != 2 || r.Parent != 1 || r.App.Version != "1.1.0" {
 		t.Errorf("Upgrade() = %+v, want revision 2 after 1", r)
 	}
-	if got := target.running["shop"]["db"]; got != db {
+	if got := place.running["shop"]["db"]; got != db {
 		t.Error("the upgrade touched db, which did not change")
 	}
 	if got := password(t, h, "shop"); got != secret {
 		t.Error("the upgrade made another secret")
 	}
 
-	r = must(h.Rollback(ctx, "shop", 0))(t)
+	r = must(h.Rollback(ctx, "shop", site.RollbackOptions{}))(t)
 	if r.Number != 3 || r.From != 1 || r.Parent != 2 || r.App.Version != "1.0.0" || r.Rendered != "1" {
 		t.Errorf("Rollback() = %+v, want revision 3 from 1", r)
 	}
 
 	out := must(h.Uninstall(ctx, "shop", site.UninstallOptions{}))(t)
-	if diff := cmp.Diff([]string{"sealift-shop_db_data"}, out.Kept); diff != "" || len(target.running) != 0 {
+	if diff := cmp.Diff([]string{"sealift-shop_db_data"}, out.Kept); diff != "" || len(place.running) != 0 {
 		t.Errorf("Uninstall() kept (-want +got):\n%s", diff)
 	}
 	if got := status(t, h, "shop"); got.State != site.StateUninstalled {
@@ -80,9 +82,9 @@ func TestLife(t *testing.T) {
 
 // checkNoLeak fails when a secret is in a file that is not made for secrets, or
 // when anything is open to others.
-func checkNoLeak(t testing.TB, h *site.Home, secret string) {
+func checkNoLeak(t testing.TB, h *home, secret string) {
 	t.Helper()
-	err := filepath.WalkDir(h.Dir(), func(path string, entry fs.DirEntry, err error) error {
+	err := filepath.WalkDir(h.dir, func(path string, entry fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
@@ -91,7 +93,7 @@ func checkNoLeak(t testing.TB, h *site.Home, secret string) {
 			return err
 		}
 		if entry.IsDir() {
-			if info.Mode().Perm() != 0o700 && path != h.Dir() {
+			if info.Mode().Perm() != 0o700 && path != h.dir {
 				t.Errorf("%s has mode %v", path, info.Mode())
 			}
 			return nil
@@ -119,12 +121,12 @@ func TestUpgradeFailure(t *testing.T) {
 	for _, atomic := range []bool{false, true} {
 		t.Run(fmt.Sprintf("atomic=%v", atomic), func(t *testing.T) {
 			t.Parallel()
-			ctx, target := t.Context(), newHost()
-			h := open(t, t.TempDir(), target)
+			ctx, place := t.Context(), newHost()
+			h := open(t, t.TempDir(), place)
 			must(h.Install(ctx, shop(t, "1.0.0", ""), site.InstallOptions{}))(t)
-			secret, before := password(t, h, "shop"), maps.Clone(target.running["shop"])
-			target.fail = func(d site.Deployment) error {
-				if d.Template.Version == "1.1.0" && d.Definitions["web"] == target.running["shop"]["web"] {
+			secret, before := password(t, h, "shop"), maps.Clone(place.running["shop"])
+			place.fail = func(d target.Deployment) error {
+				if d.Template.Version == "1.1.0" && d.Definitions["web"] == place.running["shop"]["web"] {
 					return fmt.Errorf("web said %s", secret)
 				}
 				return nil
@@ -134,22 +136,29 @@ func TestUpgradeFailure(t *testing.T) {
 			if !errors.As(err, &failed) {
 				t.Fatalf("Upgrade() = %v, want a FailedError", err)
 			}
+			end := "1.0.0 is still the recorded version (revision 1)"
+			if atomic {
+				end = "1.0.0 runs again (revision 3)"
+			}
+			if want := "upgrade of example.com/shop 1.1.0 as shop (revision 2): web said " + secret + "; " + end; err.Error() != want {
+				t.Errorf("Upgrade() = %v, want %s", err, want)
+			}
 			got := status(t, h, "shop")
 			if got.Current.App.Version != "1.0.0" {
 				t.Errorf("current is %s after a failed upgrade", got.Current.App.Version)
 			}
 			checkNoLeak(t, h, secret)
 			if atomic {
-				if failed.Restored == nil || got.State != site.StateInstalled || !maps.Equal(target.running["shop"], before) {
+				if failed.Restored == nil || got.State != site.StateInstalled || !maps.Equal(place.running["shop"], before) {
 					t.Errorf("Status() = %+v and %+v, want 1.0.0 running again", got, failed)
 				}
 				return
 			}
-			if got.State != site.StateFailed || got.Working || !strings.Contains(got.Message, "sealift rollback shop") {
-				t.Errorf("Status() = %+v, want a failure with the way back", got)
+			if got.State != site.StateFailed || got.Working || got.Action != site.ActionUpgrade || !strings.Contains(got.Message, "upgrade to 1.1.0 failed: web said") {
+				t.Errorf("Status() = %+v, want the failure of the upgrade", got)
 			}
-			r := must(h.Rollback(ctx, "shop", 0))(t)
-			if r.From != 1 || !maps.Equal(target.running["shop"], before) {
+			r := must(h.Rollback(ctx, "shop", site.RollbackOptions{}))(t)
+			if r.From != 1 || !maps.Equal(place.running["shop"], before) {
 				t.Errorf("Rollback() = %+v, want revision 1 running again", r)
 			}
 		})
@@ -169,36 +178,45 @@ func TestRefusals(t *testing.T) {
 	}
 	tests := []struct {
 		name   string
-		do     func(t *testing.T, h *site.Home) error
+		do     func(t *testing.T, h *home) error
 		reason site.Reason
 	}{
-		{"bad name", func(t *testing.T, h *site.Home) error {
+		{"bad name", func(t *testing.T, h *home) error {
 			_, err := h.Install(t.Context(), shop(t, "1.0.0", ""), site.InstallOptions{Instance: "../x"})
 			return err
 		}, site.RefusedName},
-		{"install of another version", func(t *testing.T, h *site.Home) error {
+		{"install of another version", func(t *testing.T, h *home) error {
 			_, err := h.Install(t.Context(), shop(t, "1.1.0", ""), site.InstallOptions{})
 			return err
 		}, site.RefusedInstalled},
-		{"another application", func(t *testing.T, h *site.Home) error {
+		{"another application", func(t *testing.T, h *home) error {
 			_, err := h.Upgrade(t.Context(), other(t), site.InstallOptions{})
 			return err
 		}, site.RefusedOtherApp},
-		{"downgrade", func(t *testing.T, h *site.Home) error {
+		{"downgrade", func(t *testing.T, h *home) error {
 			_, err := h.Upgrade(t.Context(), shop(t, "0.9.0", ""), site.InstallOptions{})
 			return err
 		}, site.RefusedDowngrade},
-		{"same version, other content", func(t *testing.T, h *site.Home) error {
+		{"same version, other content", func(t *testing.T, h *home) error {
 			_, err := h.Upgrade(t.Context(), shop(t, "1.0.0", "  x: {type: string, default: y}"), site.InstallOptions{})
 			return err
 		}, site.RefusedVersionReused},
-		{"unknown feature", func(t *testing.T, h *site.Home) error {
+		{"unknown feature", func(t *testing.T, h *home) error {
 			d := shop(t, "1.1.0", "")
-			d.Release.App.Template.Requires = []string{"telepathy"}
+			d.Release.App.Template.Requires = []string{"kind-x", "telepathy"}
 			_, err := h.Upgrade(t.Context(), d, site.InstallOptions{})
+			const want = "example.com/shop 1.1.0 needs kind-x and telepathy, which this version of sealift does not know; install a newer sealift"
+			if err == nil || err.Error() != want {
+				t.Errorf("Upgrade() = %v, want %s", err, want)
+			}
 			return err
 		}, site.RefusedFeatures},
-		{"unknown volume", func(t *testing.T, h *site.Home) error {
+		{"another platform", func(t *testing.T, h *home) error {
+			h.place.check = &target.PlatformError{Platforms: []string{"linux/amd64"}, Runs: "linux/arm64"}
+			_, err := h.Upgrade(t.Context(), shop(t, "1.1.0", ""), site.InstallOptions{})
+			return err
+		}, site.RefusedPlatform},
+		{"unknown volume", func(t *testing.T, h *home) error {
 			_, err := h.Uninstall(t.Context(), "shop", site.UninstallOptions{DeleteData: []string{"sealift-shop_db"}})
 			return err
 		}, site.RefusedVolume},
@@ -210,7 +228,7 @@ func TestRefusals(t *testing.T) {
 			must(h.Install(t.Context(), shop(t, "1.0.0", ""), site.InstallOptions{}))(t)
 			err := tt.do(t, h)
 			var refused *site.RefusedError
-			if !errors.As(err, &refused) || refused.Reason != tt.reason || !errors.Is(err, site.ErrRefused) {
+			if !errors.As(err, &refused) || refused.Reason != tt.reason || !errors.Is(err, site.ErrRefused) || strings.Contains(err.Error(), "sealift rollback") {
 				t.Errorf("error = %v, want one refused for %s", err, tt.reason)
 			}
 			if got := must(h.History("shop"))(t); len(got) != 1 {
@@ -235,7 +253,7 @@ func TestUnknownInstance(t *testing.T) {
 	h := open(t, t.TempDir(), newHost())
 	_, statusErr := h.Status(t.Context(), "shop")
 	_, upgradeErr := h.Upgrade(t.Context(), shop(t, "1.0.0", ""), site.InstallOptions{})
-	_, rollbackErr := h.Rollback(t.Context(), "shop", 0)
+	_, rollbackErr := h.Rollback(t.Context(), "shop", site.RollbackOptions{})
 	_, uninstallErr := h.Uninstall(t.Context(), "shop", site.UninstallOptions{})
 	_, historyErr := h.History("shop")
 	for what, err := range map[string]error{
@@ -246,11 +264,11 @@ func TestUnknownInstance(t *testing.T) {
 		}
 	}
 	must(h.Install(t.Context(), shop(t, "1.0.0", ""), site.InstallOptions{}))(t)
-	if _, err := h.Rollback(t.Context(), "shop", 0); !errors.Is(err, site.ErrNotFound) {
+	if _, err := h.Rollback(t.Context(), "shop", site.RollbackOptions{}); !errors.Is(err, site.ErrNotFound) {
 		t.Errorf("Rollback() of the first revision = %v, want ErrNotFound", err)
 	}
 	must(h.Uninstall(t.Context(), "shop", site.UninstallOptions{}))(t)
-	if _, err := h.Rollback(t.Context(), "shop", 1); !errors.Is(err, site.ErrNotInstalled) {
+	if _, err := h.Rollback(t.Context(), "shop", site.RollbackOptions{Revision: 1}); !errors.Is(err, site.ErrNotInstalled) {
 		t.Errorf("Rollback() of an uninstalled instance = %v, want ErrNotInstalled", err)
 	}
 	out := must(h.Uninstall(t.Context(), "shop", site.UninstallOptions{DeleteData: []string{"sealift-shop_db_data"}}))(t)
@@ -261,37 +279,42 @@ func TestUnknownInstance(t *testing.T) {
 
 func TestPreflightWritesNothing(t *testing.T) {
 	t.Parallel()
-	target := newHost()
-	target.check = errors.New("no engine")
-	h := open(t, t.TempDir(), target)
-	if _, err := h.Install(t.Context(), shop(t, "1.0.0", ""), site.InstallOptions{}); !errors.Is(err, target.check) {
-		t.Errorf("Install() = %v, want %v", err, target.check)
+	place := newHost()
+	place.check = errors.New("no engine")
+	h := open(t, t.TempDir(), place)
+	if _, err := h.Install(t.Context(), shop(t, "1.0.0", ""), site.InstallOptions{}); !errors.Is(err, place.check) {
+		t.Errorf("Install() = %v, want %v", err, place.check)
 	}
-	if _, err := os.Stat(filepath.Join(h.Dir(), "instances")); err == nil {
+	if _, err := os.Stat(filepath.Join(h.dir, "instances")); err == nil {
 		t.Error("a failed check left an instance behind")
 	}
-	if target.fetched != nil || target.applied != 0 {
+	if place.fetched != nil || place.applied != 0 {
 		t.Error("a failed check went on")
 	}
 }
 
 func TestLocked(t *testing.T) {
 	t.Parallel()
-	target := newHost()
-	h := open(t, t.TempDir(), target)
-	target.fail = func(site.Deployment) error {
+	place := newHost()
+	h := open(t, t.TempDir(), place)
+	place.fail = func(target.Deployment) error {
 		_, err := h.Install(t.Context(), shop(t, "1.0.0", ""), site.InstallOptions{Instance: "other"})
 		var locked *site.LockedError
 		if !errors.Is(err, site.ErrLocked) || !errors.As(err, &locked) || locked.PID != os.Getpid() || locked.Action != "install" {
 			t.Errorf("Install() during an install = %v, want it locked by this process", err)
 		}
-		if got := status(t, h, "shop"); got.State != site.StateChanging {
+		gone, cancel := context.WithCancel(t.Context())
+		cancel()
+		if _, err := h.Install(gone, shop(t, "1.0.0", ""), site.InstallOptions{Instance: "other"}); !errors.Is(err, context.Canceled) {
+			t.Errorf("Install() that waits for the lock and is cancelled = %v, want it cancelled", err)
+		}
+		if got := status(t, h, "shop"); got.State != site.StateChanging || got.Action != site.ActionInstall {
 			t.Errorf("Status() during an install = %+v, want changing", got)
 		}
 		return nil
 	}
 	must(h.Install(t.Context(), shop(t, "1.0.0", ""), site.InstallOptions{}))(t)
-	target.fail = nil
+	place.fail = nil
 	must(h.Install(t.Context(), shop(t, "1.0.0", ""), site.InstallOptions{Instance: "other"}))(t)
 }
 
@@ -300,26 +323,26 @@ func TestRollbackNeedsItsFiles(t *testing.T) {
 	h := open(t, t.TempDir(), newHost())
 	r := must(h.Install(t.Context(), shop(t, "1.0.0", ""), site.InstallOptions{}))(t)
 	must(h.Upgrade(t.Context(), shop(t, "1.1.0", ""), site.InstallOptions{}))(t)
-	path := filepath.Join(h.Dir(), "instances", "shop", r.Files[0].Path)
+	path := filepath.Join(h.dir, "instances", "shop", r.Files[0].Path)
 	if err := errors.Join(os.Chmod(path, 0o600), os.WriteFile(path, []byte("tampered"), 0o600)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := h.Rollback(t.Context(), "shop", 0); err == nil || !strings.Contains(err.Error(), "is not as it was rendered") {
+	if _, err := h.Rollback(t.Context(), "shop", site.RollbackOptions{}); err == nil || !strings.Contains(err.Error(), "is not as it was rendered") {
 		t.Errorf("Rollback() = %v, want the changed file named", err)
 	}
 }
 
 func TestDrift(t *testing.T) {
 	t.Parallel()
-	target := newHost()
-	h := open(t, t.TempDir(), target)
+	place := newHost()
+	h := open(t, t.TempDir(), place)
 	must(h.Install(t.Context(), shop(t, "1.0.0", ""), site.InstallOptions{}))(t)
-	delete(target.running["shop"], "web")
+	delete(place.running["shop"], "web")
 	if got := status(t, h, "shop"); got.Working {
 		t.Error("Status() does not see that web is gone")
 	}
 	r := must(h.Install(t.Context(), shop(t, "1.0.0", ""), site.InstallOptions{}))(t)
-	if r.Unchanged || r.Number != 2 || target.running["shop"]["web"] == "" {
+	if r.Unchanged || r.Number != 2 || place.running["shop"]["web"] == "" {
 		t.Errorf("Install() = %+v, want web brought back", r)
 	}
 }

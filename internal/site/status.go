@@ -3,21 +3,25 @@ package site
 import (
 	"context"
 	"fmt"
+
+	"github.com/sealift/sealift/internal/target"
 )
 
 // InstanceStatus is the state of one instance.
 type InstanceStatus struct {
 	Instance string `json:"instance"`
-	// State is one of the State constants and Message says what it means for
-	// the site, "" where all is well.
+	// State is one of the State constants. Where it is not installed or
+	// uninstalled, Action is the change that is under way, was interrupted or
+	// failed, and Message states what became of it.
 	State   State  `json:"state"`
+	Action  Action `json:"action,omitempty"`
 	Message string `json:"message,omitempty"`
 	// Current is the current revision, nil when not installed.
 	Current *Revision `json:"current,omitempty"`
 	// Latest is the newest revision of any result, nil for none.
 	Latest *Revision `json:"latest,omitempty"`
 	// Components is what runs, by component; empty when not installed.
-	Components []ComponentStatus `json:"components,omitempty"`
+	Components []target.ComponentStatus `json:"components,omitempty"`
 	// Working says that all components are as they should be.
 	Working bool `json:"working"`
 	// Problem says why the target could not be asked, "" when it was.
@@ -49,7 +53,7 @@ func (h *Home) Status(ctx context.Context, names ...string) ([]InstanceStatus, e
 	all := len(names) == 0
 	if all {
 		var err error
-		if names, err = h.names(); err != nil {
+		if names, err = h.Instances(); err != nil {
 			return nil, err
 		}
 	}
@@ -82,42 +86,35 @@ func (h *Home) Status(ctx context.Context, names ...string) ([]InstanceStatus, e
 func (h *Home) judge(s *state) InstanceStatus {
 	status := InstanceStatus{Instance: s.name, State: StateInstalled, Current: s.current(), Latest: s.newest()}
 	latest := status.Latest
-	if n := s.interrupted(); n != 0 {
-		j := s.journal
-		what := fmt.Sprintf("%s to %s", j.Action, j.Version)
-		if holder := h.holder(); holder != nil && holder.PID == j.PID && holder.Host == j.Host {
-			status.State, status.Message = StateChanging, fmt.Sprintf("%s is under way (process %d on %s)", what, j.PID, j.Host)
-			return status
-		}
-		status.State = StateInterrupted
-		status.Message = fmt.Sprintf("interrupted: %s was under way; %s", what, s.waysOn(Action(j.Action)))
-		return status
-	}
 	switch {
+	case s.interrupted() != 0:
+		j := s.journal
+		status.State, status.Action = StateInterrupted, j.Action
+		status.Message = change(j.Action, j.Version) + " was interrupted"
+		if holder, held := h.holder(); held && holder.PID == j.PID && holder.Host == j.Host {
+			status.State = StateChanging
+			status.Message = fmt.Sprintf("%s is under way (process %d on %s)", change(j.Action, j.Version), j.PID, j.Host)
+		}
 	case latest == nil:
 	case latest.Result == ResultPending:
-		status.State = StateInterrupted
-		status.Message = fmt.Sprintf("interrupted: %s to %s was under way; %s", latest.Action, latest.App.Version, s.waysOn(latest.Action))
+		status.State, status.Action = StateInterrupted, latest.Action
+		status.Message = change(latest.Action, latest.App.Version) + " was interrupted"
 	case latest.Result == ResultFailed:
-		status.State = StateFailed
-		status.Message = fmt.Sprintf("%s to %s failed: %s; %s", latest.Action, latest.App.Version, latest.Error, s.waysOn(latest.Action))
+		status.State, status.Action = StateFailed, latest.Action
+		status.Message = fmt.Sprintf("%s failed: %s", change(latest.Action, latest.App.Version), latest.Error)
 	case status.Current == nil:
 		status.State = StateUninstalled
 	}
 	return status
 }
 
-// waysOn names the commands that end a failed or interrupted action.
-func (s *state) waysOn(action Action) string {
-	switch {
-	case action == ActionUninstall:
-		return fmt.Sprintf("run sealift uninstall %s again", s.name)
-	case s.current() == nil:
-		return fmt.Sprintf("run sealift install again or sealift uninstall %s", s.name)
-	case action == ActionRollback:
-		return fmt.Sprintf("run sealift rollback %s again", s.name)
+// change names a change, as upgrade to 1.1.0.
+func change(action Action, version string) string {
+	word := "to"
+	if action == ActionInstall || action == ActionUninstall {
+		word = "of"
 	}
-	return fmt.Sprintf("run sealift %s %s again or sealift rollback %s", action, s.name, s.name)
+	return fmt.Sprintf("%s %s %s", action, word, version)
 }
 
 // look fills in what runs.
@@ -154,22 +151,4 @@ func (h *Home) History(instance string) ([]*Revision, error) {
 		return nil, &InstanceError{instance, ErrNotFound}
 	}
 	return s.revisions, nil
-}
-
-// Deployment returns the current revision of an instance as its target runs it,
-// for commands on what runs. It fails with ErrNotFound or ErrNotInstalled.
-func (h *Home) Deployment(instance string) (*Revision, Deployment, error) {
-	s, err := h.load(instance)
-	if err != nil {
-		return nil, Deployment{}, err
-	}
-	r := s.current()
-	if r == nil {
-		return nil, Deployment{}, s.notInstalled()
-	}
-	t, err := s.template(r)
-	if err != nil {
-		return nil, Deployment{}, err
-	}
-	return r, s.deployment(r, t, s.secrets[r.Number]), nil
 }

@@ -12,6 +12,8 @@ import (
 	"strings"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/sealift/sealift/internal/target"
 )
 
 // state is what the disk says about one instance.
@@ -28,7 +30,7 @@ type state struct {
 // journal marks a change that is under way. It is written before anything else
 // and removed after everything else.
 type journal struct {
-	LockedError
+	Holder
 	Revision int    `json:"revision"`
 	Version  string `json:"version"`
 }
@@ -36,7 +38,7 @@ type journal struct {
 // load reads an instance. An instance nothing is known of has no revisions.
 func (h *Home) load(name string) (*state, error) {
 	if !instanceName.MatchString(name) {
-		return nil, refuse(RefusedName, "%q is no name for an instance; want lower-case letters, digits and -, at most 30, as shop-test", name)
+		return nil, refuse(name, RefusedName, "%q is no name for an instance; want lower-case letters, digits and -, at most 30, as shop-test", name)
 	}
 	s := &state{name: name, dir: h.instanceDir(name), secrets: map[int]map[string]any{}}
 	entries, err := os.ReadDir(s.dir)
@@ -70,8 +72,9 @@ func (h *Home) load(name string) (*state, error) {
 	return s, nil
 }
 
-// names returns the instances there are records of, sorted.
-func (h *Home) names() ([]string, error) {
+// Instances returns the names of the instances there are records of, sorted,
+// uninstalled ones included.
+func (h *Home) Instances() ([]string, error) {
 	entries, err := os.ReadDir(filepath.Join(h.dir, "instances"))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
@@ -173,11 +176,30 @@ func writeJSON(path string, v any) error {
 	return writeFile(path, append(data, '\n'), nil)
 }
 
+// tmpPrefix begins the names of files that are being written.
+const tmpPrefix = ".tmp-"
+
+// sweep removes files that a kill left half written. The caller holds the lock.
+func (s *state) sweep() error {
+	recorded := map[string]bool{} // a release may carry a file of such a name
+	for _, r := range s.revisions {
+		for _, f := range r.Files {
+			recorded[s.path(filepath.FromSlash(f.Path))] = true
+		}
+	}
+	return filepath.WalkDir(s.dir, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || !entry.Type().IsRegular() || !strings.HasPrefix(entry.Name(), tmpPrefix) || recorded[path] {
+			return err
+		}
+		return os.Remove(path)
+	})
+}
+
 // writeFile puts data at path, whole or not at all, readable by its owner alone
 // unless prepare, called on the file before it gets its name, says otherwise.
 func writeFile(path string, data []byte, prepare func(*os.File) error) (err error) {
 	dir := filepath.Dir(path)
-	tmp, err := os.CreateTemp(dir, ".tmp-*")
+	tmp, err := os.CreateTemp(dir, tmpPrefix+"*")
 	if err != nil {
 		return err
 	}
@@ -228,7 +250,7 @@ func makeDir(dir string) error {
 // returns its record. Without the right to give a file to the user it is for,
 // the file is made readable to all, below a directory only its owner enters;
 // widened tells so.
-func (s *state) writeRendered(f File) (record FileRecord, widened bool, err error) {
+func (s *state) writeRendered(f target.File) (record FileRecord, widened bool, err error) {
 	path := s.path(filepath.FromSlash(f.Path))
 	if !filepath.IsLocal(filepath.FromSlash(f.Path)) {
 		return FileRecord{}, false, fmt.Errorf("rendered file %q lies outside the instance", f.Path)

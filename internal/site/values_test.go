@@ -15,8 +15,8 @@ import (
 
 func TestValues(t *testing.T) {
 	t.Parallel()
-	ctx, target := t.Context(), newHost()
-	h := open(t, t.TempDir(), target)
+	ctx, place := t.Context(), newHost()
+	h := open(t, t.TempDir(), place)
 	const one = `
   level: {type: string, default: info, enum: [info, debug, trace]}
   port: {type: integer, default: 8080, maximum: 65535}
@@ -40,7 +40,7 @@ func TestValues(t *testing.T) {
 	if strings.Contains(err.Error(), "NOT-this-1") {
 		t.Errorf("the error holds a secret: %v", err)
 	}
-	if _, err := os.Stat(filepath.Join(h.Dir(), "instances")); err == nil {
+	if _, err := os.Stat(filepath.Join(h.dir, "instances")); err == nil {
 		t.Error("a refused install wrote something")
 	}
 

@@ -1,7 +1,6 @@
 package compose
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -48,6 +47,9 @@ type engineHealth struct {
 }
 
 func (c container) component() string { return c.Config.Labels[LabelComponent] }
+
+// run tells the runs of a container apart.
+func (c container) run() string { return c.ID + " " + c.State.StartedAt.String() }
 
 func (c container) definition() string { return c.Config.Labels[LabelDefinition] }
 
@@ -142,8 +144,8 @@ func (e *Engine) inspect(ctx context.Context, instance string) ([]container, err
 	return list, nil
 }
 
-// remove stops containers and removes them, never with their volumes.
-func (e *Engine) remove(ctx context.Context, list []container) error {
+// discard stops containers and removes them, never with their volumes.
+func (e *Engine) discard(ctx context.Context, list []container) error {
 	if len(list) == 0 {
 		return nil
 	}
@@ -176,9 +178,9 @@ func (e *Engine) logs(ctx context.Context, secrets []string, id string) []string
 	return lines[max(0, len(lines)-most):]
 }
 
-// HasImage reports whether the engine holds the image ref, HOST/REPO@DIGEST.
-func (e *Engine) HasImage(ctx context.Context, ref string) (bool, error) {
-	_, err := e.imageID(ctx, ref)
+// hasImage reports whether the engine holds the image ref, HOST/REPO@DIGEST.
+func (e *Engine) hasImage(ctx context.Context, ref string) (bool, error) {
+	_, err := e.engine(ctx, nil, "image", "inspect", "--format", "{{.Id}}", ref)
 	var failed *CommandError
 	if errors.As(err, &failed) && ctx.Err() == nil && unknownImage(failed.Stderr) {
 		return false, nil
@@ -193,11 +195,6 @@ func unknownImage(stderr string) bool {
 	return strings.Contains(s, "no such image") || strings.Contains(s, "image not known") || strings.Contains(s, "no such object")
 }
 
-func (e *Engine) imageID(ctx context.Context, ref string) (string, error) {
-	out, err := e.engine(ctx, nil, "image", "inspect", "--format", "{{.Id}}", ref)
-	return string(bytes.TrimSpace(out)), err
-}
-
 // repoDigests returns the digests under which the engine knows an image.
 func (e *Engine) repoDigests(ctx context.Context, id string) ([]string, error) {
 	out, err := e.engine(ctx, nil, "image", "inspect", "--format", "{{json .RepoDigests}}", id)
@@ -209,14 +206,4 @@ func (e *Engine) repoDigests(ctx context.Context, id string) ([]string, error) {
 		return nil, fmt.Errorf("decode digests of image %s: %w", id, err)
 	}
 	return digests, nil
-}
-
-// Pull fetches images by reference from where they say, one after another.
-func (e *Engine) Pull(ctx context.Context, refs ...string) error {
-	for _, ref := range refs {
-		if _, err := e.engine(ctx, nil, "pull", "--quiet", ref); err != nil {
-			return err
-		}
-	}
-	return nil
 }

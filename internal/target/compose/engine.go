@@ -7,9 +7,12 @@ import (
 	"fmt"
 	"log/slog"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/sealift/sealift/internal/target"
 )
 
 // Options says how to find and drive an engine.
@@ -44,9 +47,10 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// Engine is a container engine that answers, with a Compose front end. It is
-// safe for concurrent use on different instances.
+// Engine is a container engine that answers, with a Compose front end. It is a
+// [target.Target], safe for concurrent use on different instances.
 type Engine struct {
+	Renderer
 	opts Options
 	// cli is the engine's own command and front that of Compose.
 	cli   []string
@@ -84,10 +88,10 @@ var candidates = []struct{ cli, front []string }{
 
 // Detect finds the first engine that answers and has a Compose front end:
 // docker compose, docker-compose, podman compose, podman-compose. It fails with
-// ErrNoEngine, saying what each lacks.
+// [target.ErrNoEngine], saying what each lacks.
 func Detect(ctx context.Context, opts Options) (*Engine, error) {
 	opts = opts.withDefaults()
-	none := &NoEngineError{}
+	none := &target.NoEngineError{Engine: "container engine with compose"}
 	for _, c := range candidates {
 		e := &Engine{opts: opts}
 		err := e.probe(ctx, c.cli, c.front)
@@ -180,8 +184,8 @@ func (e *Engine) engine(ctx context.Context, secrets []string, args ...string) (
 }
 
 // compose runs a command of the front end on a project.
-func (e *Engine) compose(ctx context.Context, d Deployment, args ...string) error {
-	argv := append(e.front, "-p", ProjectName(d.Instance), "-f", d.File)
+func (e *Engine) compose(ctx context.Context, d target.Deployment, args ...string) error {
+	argv := append(e.front, "-p", ProjectName(d.Instance), "-f", filepath.Join(d.Rendered, File))
 	_, err := e.runner(d.Secrets).run(ctx, append(argv, args...)...)
 	return err
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/sealift/sealift/internal/target"
 	"github.com/sealift/sealift/internal/target/compose"
 	"github.com/sealift/sealift/internal/target/compose/composetest"
 )
@@ -22,9 +23,9 @@ import (
 func TestMain(m *testing.M) { composetest.Main(m) }
 
 // write puts a project on the disk as the site does, and returns it deployed.
-func write(t *testing.T, in compose.Input) compose.Deployment {
+func write(t *testing.T, in target.RenderInput) target.Deployment {
 	t.Helper()
-	project, err := compose.Render(in)
+	project, err := compose.Renderer{}.Render(in)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -34,19 +35,18 @@ func write(t *testing.T, in compose.Input) compose.Deployment {
 			t.Fatal(err)
 		}
 	}
-	file := filepath.Join(in.Dir, "compose.yaml")
-	if err := os.WriteFile(file, project.Compose, 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(in.Dir, compose.File), project.Documents[compose.File], 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return compose.Deployment{
+	return target.Deployment{
 		Instance: in.Instance, Template: in.App.Template, Images: in.Images, Definitions: project.Definitions,
-		Addresses: project.Addresses, File: file,
+		Addresses: project.Addresses, Rendered: in.Dir,
 	}
 }
 
 // up brings a template up under an instance name of its own and takes it down
 // when the test ends.
-func up(t *testing.T, e *compose.Engine, instance, template string, values map[string]any, ref string) (compose.Deployment, error) {
+func up(t *testing.T, e *compose.Engine, instance, template string, values map[string]any, ref string) (target.Deployment, error) {
 	t.Helper()
 	in := input(parse(t, template, map[string]string{"f": "content"}), values)
 	in.Instance, in.Dir = instance, t.TempDir()
@@ -55,7 +55,7 @@ func up(t *testing.T, e *compose.Engine, instance, template string, values map[s
 	}
 	d := write(t, in)
 	t.Cleanup(func() { composetest.Shared.Clean(t, instance) })
-	return d, e.Up(t.Context(), d, func(ev compose.Event) { t.Log(ev.Type, ev.Component, ev.Message) })
+	return d, e.Apply(t.Context(), d, func(ev target.Event) { t.Log(ev.Type, ev.Component, ev.Message) })
 }
 
 func TestValuesArriveUnchanged(t *testing.T) {
@@ -80,9 +80,9 @@ func TestValuesArriveUnchanged(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	status, err := e.Ps(t.Context(), d)
+	status, err := e.Status(t.Context(), d)
 	if err != nil || len(status) != 1 {
-		t.Fatalf("Ps() = %v, %v", status, err)
+		t.Fatalf("Status() = %v, %v", status, err)
 	}
 	var config struct{ Env, Cmd []string }
 	if err := json.Unmarshal([]byte(composetest.Shared.Docker(t, "inspect", "--format", "{{json .Config}}", status[0].Container)), &config); err != nil {
@@ -114,12 +114,12 @@ components:
 		t.Fatal(err)
 	}
 	started := map[string]time.Time{}
-	status, err := e.Ps(t.Context(), d)
+	status, err := e.Status(t.Context(), d)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, s := range status {
-		if !s.Working() {
+		if !s.Working {
 			t.Errorf("component %s does not work: %+v", s.Component, s)
 		}
 		at, err := time.Parse(time.RFC3339Nano, composetest.Shared.Docker(t, "inspect", "--format", "{{.State.StartedAt}}", s.Container))
@@ -139,7 +139,7 @@ components:
 		t.Errorf("%d containers, want 6", got)
 	}
 	var limits struct{ Memory, NanoCpus int64 }
-	id := status[slices.IndexFunc(status, func(s compose.Status) bool { return s.Component == "web" })].Container
+	id := status[slices.IndexFunc(status, func(s target.ComponentStatus) bool { return s.Component == "web" })].Container
 	if err := json.Unmarshal([]byte(composetest.Shared.Docker(t, "inspect", "--format", "{{json .HostConfig}}", id)), &limits); err != nil {
 		t.Fatal(err)
 	}
@@ -149,26 +149,26 @@ components:
 
 	// The same again touches nothing, and the job is not run again.
 	before := composetest.Shared.Docker(t, "ps", "-aq", "--no-trunc", "--format", "{{.ID}} {{.CreatedAt}}")
-	job := status[slices.IndexFunc(status, func(s compose.Status) bool { return s.Component == "init" })].Container
+	job := status[slices.IndexFunc(status, func(s target.ComponentStatus) bool { return s.Component == "init" })].Container
 	jobEnded := composetest.Shared.Docker(t, "inspect", "--format", "{{.State.FinishedAt}}", job)
-	if err := e.Up(t.Context(), d, nil); err != nil {
+	if err := e.Apply(t.Context(), d, nil); err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(before, composetest.Shared.Docker(t, "ps", "-aq", "--no-trunc", "--format", "{{.ID}} {{.CreatedAt}}")); diff != "" {
-		t.Errorf("a second Up changes containers (-before +after):\n%s", diff)
+		t.Errorf("a second Apply changes containers (-before +after):\n%s", diff)
 	}
 	if got := composetest.Shared.Docker(t, "inspect", "--format", "{{.State.FinishedAt}}", job); got != jobEnded {
 		t.Errorf("the job ran again: finished at %s, before at %s", got, jobEnded)
 	}
 
-	if err := e.Down(t.Context(), d, nil); err != nil {
+	if err := e.Remove(t.Context(), d, nil); err != nil {
 		t.Fatal(err)
 	}
 	if got := composetest.Shared.Docker(t, "ps", "-aq", "--filter", "label=dev.sealift.instance=waits"); got != "" {
-		t.Errorf("containers left after Down: %s", got)
+		t.Errorf("containers left after Remove: %s", got)
 	}
 	if got, err := e.Volumes(t.Context(), "waits"); err != nil || !slices.Equal(got, []string{"sealift-waits_db_data"}) {
-		t.Errorf("Volumes() = %v, %v after Down, want the one data volume", got, err)
+		t.Errorf("Volumes() = %v, %v after Remove, want the one data volume", got, err)
 	}
 }
 
@@ -184,12 +184,12 @@ func TestUnhealthy(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			_, err := up(t, e, "unhealthy-"+tt.name, tt.template, nil, ref)
-			var unhealthy *compose.UnhealthyError
+			var unhealthy *target.UnhealthyError
 			if !errors.As(err, &unhealthy) {
-				t.Fatalf("Up() = %v, want an UnhealthyError", err)
+				t.Fatalf("Apply() = %v, want an UnhealthyError", err)
 			}
 			if unhealthy.Component != "a" || !strings.Contains(unhealthy.Reason, tt.reason) || !strings.Contains(strings.Join(unhealthy.LastLogs, "\n"), tt.log) {
-				t.Errorf("Up() = %+v, want reason with %q and logs with %q", unhealthy, tt.reason, tt.log)
+				t.Errorf("Apply() = %+v, want reason with %q and logs with %q", unhealthy, tt.reason, tt.log)
 			}
 		})
 	}
@@ -199,9 +199,9 @@ func TestPullError(t *testing.T) {
 	e := composetest.Shared.Engine(t)
 	absent := composetest.Shared.Registry + "/test/app@sha256:" + strings.Repeat("0", 64)
 	_, err := up(t, e, "absent", "components: {a: {image: x}}", nil, absent)
-	var pull *compose.PullError
+	var pull *target.PullError
 	if !errors.As(err, &pull) || pull.Component != "a" || pull.Reference != absent {
-		t.Errorf("Up() = %v, want a PullError for a", err)
+		t.Errorf("Apply() = %v, want a PullError for a", err)
 	}
 }
 
@@ -222,7 +222,7 @@ components:
   web: {image: x, ports: {http: 8080}, dependsOn: {database: started}}
 `
 	dir := t.TempDir()
-	deploy := func(template string, volumes []string) compose.Deployment {
+	deploy := func(template string, volumes []string) target.Deployment {
 		in := input(parse(t, template, nil), nil)
 		in.Instance, in.Dir, in.Volumes = "moves", dir, volumes
 		for key := range in.Images {
@@ -233,10 +233,10 @@ components:
 	t.Cleanup(func() { composetest.Shared.Clean(t, "moves") })
 	for i, template := range []string{before, after, before} {
 		d := deploy(template, []string{"sealift-moves_db_data"})
-		if err := e.Up(t.Context(), d, nil); err != nil {
+		if err := e.Apply(t.Context(), d, nil); err != nil {
 			t.Fatalf("step %d: %v", i, err)
 		}
-		status, err := e.Ps(t.Context(), d)
+		status, err := e.Status(t.Context(), d)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -244,7 +244,7 @@ components:
 			t.Errorf("step %d: %d containers, want %d: %+v", i, len(status), len(d.Template.Components), status)
 		}
 		for _, s := range status {
-			if !s.Working() {
+			if !s.Working {
 				t.Errorf("step %d: %s does not work: %+v", i, s.Component, s)
 			}
 		}

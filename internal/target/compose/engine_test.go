@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/sealift/sealift/artifact"
+	"github.com/sealift/sealift/internal/target"
 	"github.com/sealift/sealift/internal/target/compose"
 )
 
@@ -78,8 +79,8 @@ func TestDetect(t *testing.T) {
 func TestDetectNothing(t *testing.T) {
 	t.Parallel()
 	_, err := compose.Detect(t.Context(), programs(t, map[string]string{"docker": dockerDead + dockerCompose + unknown}))
-	var none *compose.NoEngineError
-	if !errors.Is(err, compose.ErrNoEngine) || !errors.As(err, &none) || len(none.Tried) != 4 {
+	var none *target.NoEngineError
+	if !errors.Is(err, target.ErrNoEngine) || !errors.As(err, &none) || len(none.Tried) != 4 {
 		t.Fatalf("Detect() = %v, want ErrNoEngine after four attempts", err)
 	}
 	for i, want := range []string{"docker compose: no answer", "docker-compose: docker-compose not found", "podman compose: podman not found", "podman-compose: podman not found"} {
@@ -92,16 +93,25 @@ func TestDetectNothing(t *testing.T) {
 	}
 }
 
-func TestHasImage(t *testing.T) {
+// one is a deployment of one component.
+func one(component artifact.Component) target.Deployment {
+	return target.Deployment{
+		Instance: "x", Images: map[string]string{"a": "image"}, Definitions: map[string]string{"a": "same"},
+		Template: &artifact.Template{Components: map[string]artifact.Component{"a": component}},
+	}
+}
+
+func TestFetch(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		name, script string
-		want, fails  bool
+		want         []target.Event
+		fails        bool
 	}{
-		{"there", `echo sha256:1; exit 0`, true, false},
-		{"not there", `echo 'Error: No such image: x' >&2; exit 1`, false, false},
-		{"not with podman", `echo 'Error: inspecting object: x: image not known' >&2; exit 125`, false, false},
-		{"no answer", `echo 'Cannot connect to the Docker daemon' >&2; exit 1`, false, true},
+		{"there", `echo sha256:1; exit 0`, nil, false},
+		{"not there", `[ "$1" = pull ] && exit 0; echo 'Error: No such image: x' >&2; exit 1`, []target.Event{{Type: target.EventPull, Component: "a", Message: "image"}}, false},
+		{"not with podman", `[ "$1" = pull ] && exit 0; echo 'Error: inspecting object: x: image not known' >&2; exit 125`, []target.Event{{Type: target.EventPull, Component: "a", Message: "image"}}, false},
+		{"no answer", `echo 'Cannot connect to the Docker daemon' >&2; exit 1`, nil, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -109,15 +119,33 @@ func TestHasImage(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			got, err := e.HasImage(t.Context(), "x")
-			if got != tt.want || (err != nil) != tt.fails {
-				t.Errorf("HasImage() = %v, %v, want %v, failure %v", got, err, tt.want, tt.fails)
+			var got []target.Event
+			err = e.Fetch(t.Context(), one(artifact.Component{}), func(ev target.Event) { got = append(got, ev) })
+			if diff := cmp.Diff(tt.want, got); diff != "" || (err != nil) != tt.fails {
+				t.Errorf("Fetch() = %v, want failure %v; events (-want +got):\n%s", err, tt.fails, diff)
 			}
 			var failed *compose.CommandError
 			if tt.fails && (!errors.As(err, &failed) || !strings.Contains(failed.Stderr, "Cannot connect")) {
-				t.Errorf("HasImage() = %v, want a CommandError with what was said", err)
+				t.Errorf("Fetch() = %v, want a CommandError with what was said", err)
 			}
 		})
+	}
+}
+
+// TestCheckPlatform holds that a template for other machines is refused.
+func TestCheckPlatform(t *testing.T) {
+	t.Parallel()
+	e, err := compose.Detect(t.Context(), programs(t, map[string]string{"docker": dockerServer + dockerCompose + `[ "$1" = ps ] && exit 0; ` + unknown}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for platform, fits := range map[string]bool{"linux/amd64": true, "linux/amd64/v3": true, "linux/arm64": false, "linux/amd": false} {
+		d := one(artifact.Component{})
+		d.Template.Platforms = []string{platform}
+		var other *target.PlatformError
+		if err := e.Check(t.Context(), d); errors.As(err, &other) == fits || fits && err != nil {
+			t.Errorf("Check() of an app for %s = %v, want it refused: %v", platform, err, !fits)
+		}
 	}
 }
 
@@ -134,7 +162,7 @@ func TestCancelEndsChildren(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)
-	go func() { done <- e.Pull(ctx, "x") }()
+	go func() { done <- e.Fetch(ctx, one(artifact.Component{}), nil) }()
 	for {
 		if _, err := os.Stat(pidFile); err == nil {
 			break
@@ -145,10 +173,10 @@ func TestCancelEndsChildren(t *testing.T) {
 	select {
 	case err := <-done:
 		if !errors.Is(err, context.Canceled) {
-			t.Errorf("Pull() = %v, want it cancelled", err)
+			t.Errorf("Fetch() = %v, want it cancelled", err)
 		}
 	case <-time.After(30 * time.Second):
-		t.Fatal("Pull() waits for the child of a cancelled command")
+		t.Fatal("Fetch() waits for the child of a cancelled command")
 	}
 }
 
@@ -177,12 +205,12 @@ func TestReplaceBeforeUp(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			d := compose.Deployment{
+			d := target.Deployment{
 				Instance: "x", Images: map[string]string{"a": "i", "b": "i"}, Definitions: map[string]string{"a": "new", "b": "same"},
 				Template: &artifact.Template{Components: map[string]artifact.Component{"a": {}, "b": {}}},
 			}
-			if err := e.Up(t.Context(), d, nil); err == nil || !strings.Contains(err.Error(), "stopped here") {
-				t.Fatalf("Up() = %v, want the failure of docker-compose up", err)
+			if err := e.Apply(t.Context(), d, nil); err == nil || !strings.Contains(err.Error(), "stopped here") {
+				t.Fatalf("Apply() = %v, want the failure of docker-compose up", err)
 			}
 			data, err := os.ReadFile(log)
 			if err != nil {

@@ -19,28 +19,29 @@ import (
 // returns nil when the component works.
 func probe(ctx context.Context, component artifact.Component, c container) error {
 	h := component.Health
-	ctx, cancel := context.WithTimeout(ctx, timeout(h))
-	defer cancel()
-	name := h.TCP
-	ask := askTCP
+	name, ask := h.TCP, askTCP
 	if h.HTTP != nil {
 		name = h.HTTP.Port
 		ask = func(ctx context.Context, addr string) error { return askHTTP(ctx, addr, h.HTTP.Path) }
 	}
+	// Each address has the whole time, and neither more than the caller.
+	try := func(addr string) error {
+		ctx, cancel := context.WithTimeout(ctx, timeout(h))
+		defer cancel()
+		return ask(ctx, addr)
+	}
 	port := component.Ports[name].Port
 	err := errNoAddress
 	if ip := c.address(); ip != "" {
-		err = ask(ctx, net.JoinHostPort(ip, strconv.Itoa(port)))
+		err = try(net.JoinHostPort(ip, strconv.Itoa(port)))
 	}
 	host := c.hostAddress(port, "tcp")
-	if err == nil || host == "" || !unreachable(err) {
+	if err == nil || ctx.Err() != nil || host == "" || !unreachable(err) {
 		return err
 	}
 	// The container's network is not this host's: a rootless or remote engine,
 	// or one in a virtual machine.
-	ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), timeout(h))
-	defer cancel()
-	return ask(ctx, host)
+	return try(host)
 }
 
 var errNoAddress = errors.New("the container has no address yet")

@@ -17,73 +17,25 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/sealift/sealift/artifact"
+	"github.com/sealift/sealift/internal/target"
 )
 
-// Input is what a project is rendered from.
-type Input struct {
-	App *artifact.App
-	// Instance is a DNS label.
-	Instance string
-	// Images holds, by component key, the reference to pull: HOST/REPO@DIGEST.
-	Images map[string]string
-	// Values holds every parameter, validated, secrets included.
-	Values map[string]any
-	// Dir is the absolute directory below which the project's files will lie.
-	Dir string
-	// Volumes are the Project.Volumes of the instance's revision before this
-	// one. A component under a new key finds its data through them: it takes
-	// the volumes of its aliases. nil for a first install.
-	Volumes []string
-}
+// Renderer renders Compose projects. It needs no engine.
+type Renderer struct{}
 
-// Project is a rendered instance.
-type Project struct {
-	// Name is the Compose project, as ProjectName.
-	Name string
-	// Compose is the project's file. It may hold secrets.
-	Compose []byte
-	// Files are the files to be bound into containers, sorted by path. A path
-	// names its content: a file that did not change keeps it.
-	Files []File
-	// Addresses are the published ports, by component and port name.
-	Addresses []Address
-	// Volumes are the data volumes, sorted, as the engine names them.
-	Volumes []string
-	// Definitions identifies, by component key, what a container is made from;
-	// a component whose definition is the same in two projects is not touched
-	// between them.
-	Definitions map[string]string
-	// Losses say what the template asks for and Compose does not give.
-	Losses []string
-}
+// Name returns compose.
+func (Renderer) Name() string { return "compose" }
 
-// File is a file beside the project's file.
-type File struct {
-	// Path is relative to Input.Dir, with forward slashes.
-	Path string
-	Data []byte
-	Mode uint32
-	UID  int
-	GID  int
-}
-
-// Address is a port of a component at the host.
-type Address struct {
-	Component string `json:"component"`
-	Port      string `json:"port"`
-	Protocol  string `json:"protocol"`
-	HostPort  int    `json:"hostPort"`
-}
-
-// Render returns the project of an instance. The same input gives the same
-// project. It fails with the joined [*UnsupportedError] and [*FieldError] of
-// every component that cannot be rendered.
-func Render(in Input) (*Project, error) {
-	r := &renderer{
+// Render returns the project of an instance, its one document named [File]. The
+// same input gives the same project. It fails with the joined
+// [*UnsupportedError] and [*FieldError] of every component that cannot be
+// rendered.
+func (Renderer) Render(in target.RenderInput) (*target.Rendering, error) {
+	r := &rendering{
 		in:      in,
 		resolve: &resolver{in: in, exports: map[string]any{}},
-		project: &Project{Name: ProjectName(in.Instance), Definitions: map[string]string{}},
-		files:   map[string]File{},
+		out:     &target.Rendering{Definitions: map[string]string{}},
+		files:   map[string]target.File{},
 		volumes: map[string]bool{},
 	}
 	services := newMapping()
@@ -95,7 +47,7 @@ func Render(in Input) (*Project, error) {
 			return nil, err
 		}
 		definition := short(encoded)
-		r.project.Definitions[key] = definition
+		r.out.Definitions[key] = definition
 		service.add("labels", r.labels(definition))
 		services.addName(key, service.node)
 	}
@@ -108,33 +60,36 @@ func Render(in Input) (*Project, error) {
 		in.Instance, in.App.Template.ID, in.App.Template.Version)
 	root.add("services", services.node)
 	r.finish(root)
-	var err error
-	r.project.Compose, err = encode(root.node)
-	return r.project, err
+	encoded, err := encode(root.node)
+	if err != nil {
+		return nil, err
+	}
+	r.out.Documents = map[string][]byte{File: encoded}
+	return r.out, nil
 }
 
-// renderer gathers a project; key and component are those at hand.
-type renderer struct {
-	in        Input
+// rendering gathers what Render returns; key and component are those at hand.
+type rendering struct {
+	in        target.RenderInput
 	resolve   *resolver
-	project   *Project
+	out       *target.Rendering
 	key       string
 	component artifact.Component
-	files     map[string]File
+	files     map[string]target.File
 	volumes   map[string]bool
 	errs      []error
 }
 
-func (r *renderer) fail(field string, err error) {
+func (r *rendering) fail(field string, err error) {
 	r.errs = append(r.errs, &FieldError{r.key, field, err.Error()})
 }
 
-func (r *renderer) lose(format string, args ...any) {
-	r.project.Losses = append(r.project.Losses, "components."+r.key+"."+fmt.Sprintf(format, args...))
+func (r *rendering) lose(format string, args ...any) {
+	r.out.Losses = append(r.out.Losses, "components."+r.key+"."+fmt.Sprintf(format, args...))
 }
 
 // text expands a text of the component at hand into a safe YAML value.
-func (r *renderer) text(field string, x artifact.Text) *yaml.Node {
+func (r *rendering) text(field string, x artifact.Text) *yaml.Node {
 	s, err := r.resolve.text(r.key, x)
 	if err != nil {
 		r.fail(field, err)
@@ -142,7 +97,7 @@ func (r *renderer) text(field string, x artifact.Text) *yaml.Node {
 	return text(s)
 }
 
-func (r *renderer) texts(field string, list []artifact.Text) *yaml.Node {
+func (r *rendering) texts(field string, list []artifact.Text) *yaml.Node {
 	seq := sequence()
 	for i, x := range list {
 		seq.Content = append(seq.Content, r.text(fmt.Sprintf("%s[%d]", field, i), x))
@@ -150,7 +105,7 @@ func (r *renderer) texts(field string, list []artifact.Text) *yaml.Node {
 	return seq
 }
 
-func (r *renderer) service() mapping {
+func (r *rendering) service() mapping {
 	c, m := r.component, newMapping()
 	if c.Kind == artifact.KindCron {
 		r.errs = append(r.errs, &UnsupportedError{r.key, "kind", "compose has no schedule; use a job and the host's cron, or another target"})
@@ -189,7 +144,7 @@ func (r *renderer) service() mapping {
 	return m
 }
 
-func (r *renderer) environment(m mapping) {
+func (r *rendering) environment(m mapping) {
 	env := newMapping()
 	for _, name := range sortedKeys(r.component.Env) {
 		field := "env." + name
@@ -209,7 +164,7 @@ func (r *renderer) environment(m mapping) {
 	}
 }
 
-func (r *renderer) ports(m mapping) {
+func (r *rendering) ports(m mapping) {
 	seq := sequence()
 	for _, name := range sortedKeys(r.component.Ports) {
 		p := r.component.Ports[name]
@@ -231,7 +186,7 @@ func (r *renderer) ports(m mapping) {
 		if protocol == "" {
 			protocol = "tcp"
 		}
-		r.project.Addresses = append(r.project.Addresses, Address{r.key, name, protocol, host})
+		r.out.Addresses = append(r.out.Addresses, target.Address{Component: r.key, Port: name, Protocol: protocol, HostPort: host})
 		seq.Content = append(seq.Content, quoted(fmt.Sprintf("%d:%d/%s", host, p.Port, protocol)))
 	}
 	if len(seq.Content) > 0 {
@@ -240,9 +195,9 @@ func (r *renderer) ports(m mapping) {
 }
 
 // checkAddresses reports ports of the host that two components want.
-func (r *renderer) checkAddresses() {
-	taken := map[string]Address{}
-	for _, a := range r.project.Addresses {
+func (r *rendering) checkAddresses() {
+	taken := map[string]target.Address{}
+	for _, a := range r.out.Addresses {
 		id := fmt.Sprintf("%d/%s", a.HostPort, a.Protocol)
 		if other, dup := taken[id]; dup {
 			r.key = a.Component
@@ -252,19 +207,19 @@ func (r *renderer) checkAddresses() {
 	}
 }
 
-func (r *renderer) mounts(m mapping) {
+func (r *rendering) mounts(m mapping) {
 	seq := sequence()
-	for _, target := range sortedKeys(r.component.Files) {
-		f, err := r.file(r.component.Files[target])
+	for _, inside := range sortedKeys(r.component.Files) {
+		f, err := r.file(r.component.Files[inside])
 		if err != nil {
-			r.fail("files."+target, err)
+			r.fail("files."+inside, err)
 			continue
 		}
 		r.files[f.Path] = f
 		mount := newMapping()
 		mount.add("type", quoted("bind"))
 		mount.add("source", text(filepath.Join(r.in.Dir, filepath.FromSlash(f.Path))))
-		mount.add("target", text(target))
+		mount.add("target", text(inside))
 		mount.add("read_only", boolean(true))
 		seq.Content = append(seq.Content, mount.node)
 	}
@@ -288,10 +243,10 @@ func (r *renderer) mounts(m mapping) {
 
 // volume returns the name of a volume within the project. Keys have no "_", so
 // that two components never meet in one name.
-func (r *renderer) volume(name string) string {
+func (r *rendering) volume(name string) string {
 	for _, key := range append([]string{r.key}, r.component.Aliases...) {
 		candidate := key + "_" + name
-		if slices.Contains(r.in.Volumes, r.project.Name+"_"+candidate) {
+		if slices.Contains(r.in.Volumes, ProjectName(r.in.Instance)+"_"+candidate) {
 			return candidate
 		}
 	}
@@ -300,30 +255,30 @@ func (r *renderer) volume(name string) string {
 
 // file returns the file f describes under a path that names content and
 // permissions, so that neither ever changes below a running container.
-func (r *renderer) file(f artifact.File) (File, error) {
+func (r *rendering) file(f artifact.File) (target.File, error) {
 	data, ok := r.in.App.Files[f.Source]
 	if !ok {
-		return File{}, fmt.Errorf("the release carries no file %s", f.Source)
+		return target.File{}, fmt.Errorf("the release carries no file %s", f.Source)
 	}
 	if f.Template {
 		if !utf8.Valid(data) {
-			return File{}, fmt.Errorf("%s is not UTF-8, so it cannot be a template", f.Source)
+			return target.File{}, fmt.Errorf("%s is not UTF-8, so it cannot be a template", f.Source)
 		}
 		expanded, err := r.resolve.file(r.key, data)
 		if err != nil {
-			return File{}, fmt.Errorf("%s: %w", f.Source, err)
+			return target.File{}, fmt.Errorf("%s: %w", f.Source, err)
 		}
 		data = expanded
 	}
 	id := short(fmt.Appendf(nil, "%o %d %d\n%s", f.Perm(), f.UID, f.GID, data))
-	return File{
+	return target.File{
 		Path: path.Join("files", id, path.Base(f.Source)),
 		Data: data,
 		Mode: f.Perm(), UID: f.UID, GID: f.GID,
 	}, nil
 }
 
-func (r *renderer) health(m mapping) {
+func (r *rendering) health(m mapping) {
 	h := r.component.Health
 	switch {
 	case h == nil:
@@ -358,7 +313,7 @@ func retries(h *artifact.Health) int {
 	return h.Retries
 }
 
-func (r *renderer) resources(m mapping) {
+func (r *rendering) resources(m mapping) {
 	limits := r.component.Resources
 	if limits == nil {
 		return
@@ -379,7 +334,7 @@ func (r *renderer) resources(m mapping) {
 	}
 }
 
-func (r *renderer) labels(definition string) *yaml.Node {
+func (r *rendering) labels(definition string) *yaml.Node {
 	labels := newMapping()
 	labels.addName(LabelComponent, text(r.key))
 	labels.addName(LabelDefinition, text(definition))
@@ -388,16 +343,16 @@ func (r *renderer) labels(definition string) *yaml.Node {
 }
 
 // finish adds what the components share.
-func (r *renderer) finish(root mapping) {
+func (r *rendering) finish(root mapping) {
 	for _, p := range sortedKeys(r.files) {
-		r.project.Files = append(r.project.Files, r.files[p])
+		r.out.Files = append(r.out.Files, r.files[p])
 	}
 	if len(r.volumes) == 0 {
 		return
 	}
 	volumes := newMapping()
 	for _, name := range sortedKeys(r.volumes) {
-		r.project.Volumes = append(r.project.Volumes, r.project.Name+"_"+name)
+		r.out.Volumes = append(r.out.Volumes, ProjectName(r.in.Instance)+"_"+name)
 		// These labels must never change: a front end offers to make a volume
 		// anew, without its data, when they do.
 		labels := newMapping()

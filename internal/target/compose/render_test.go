@@ -13,11 +13,12 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/sealift/sealift/artifact"
+	"github.com/sealift/sealift/internal/target"
 	"github.com/sealift/sealift/internal/target/compose"
 )
 
 // shop returns the input for the application in testdata/shop.
-func shop(t *testing.T) compose.Input {
+func shop(t *testing.T) target.RenderInput {
 	t.Helper()
 	data, err := os.ReadFile("testdata/shop/app.yaml")
 	if err != nil {
@@ -33,8 +34,8 @@ func shop(t *testing.T) compose.Input {
 }
 
 // input returns an input with made-up images for an instance called test.
-func input(app *artifact.App, values map[string]any) compose.Input {
-	in := compose.Input{App: app, Instance: "test", Images: map[string]string{}, Values: values, Dir: "/site/instances/test"}
+func input(app *artifact.App, values map[string]any) target.RenderInput {
+	in := target.RenderInput{App: app, Instance: "test", Images: map[string]string{}, Values: values, Dir: "/site/instances/test"}
 	for i, key := range app.Template.Keys() {
 		in.Images[key] = fmt.Sprintf("127.0.0.1:5050/%s@sha256:%064d", key, i)
 	}
@@ -58,12 +59,12 @@ func parse(t *testing.T, text string, files map[string]string) *artifact.App {
 
 func TestRenderGolden(t *testing.T) {
 	t.Parallel()
-	project, err := compose.Render(shop(t))
+	project, err := compose.Renderer{}.Render(shop(t))
 	if err != nil {
 		t.Fatal(err)
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s\n", project.Compose)
+	fmt.Fprintf(&b, "%s\n", project.Documents[compose.File])
 	for _, f := range project.Files {
 		fmt.Fprintf(&b, "-- %s %04o %d:%d\n%q\n", f.Path, f.Mode, f.UID, f.GID, f.Data)
 	}
@@ -89,12 +90,12 @@ func golden(t *testing.T, path, got string) {
 
 func TestRenderIsDeterministic(t *testing.T) {
 	t.Parallel()
-	first, err := compose.Render(shop(t))
+	first, err := compose.Renderer{}.Render(shop(t))
 	if err != nil {
 		t.Fatal(err)
 	}
 	for range 20 {
-		again, err := compose.Render(shop(t))
+		again, err := compose.Renderer{}.Render(shop(t))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -110,26 +111,28 @@ func TestRenderTouchesOnlyWhatChanged(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		name   string
-		change func(*compose.Input)
+		change func(*target.RenderInput)
 		want   []string
 	}{
-		{"nothing", func(*compose.Input) {}, nil},
-		{"title", func(in *compose.Input) { in.App.Template.Title = "Laden" }, nil},
-		{"version", func(in *compose.Input) { in.App.Template.Version = "1.0.1" }, []string{"migrate"}},
-		{"one image", func(in *compose.Input) { in.Images["web"] = "127.0.0.1:5050/web@sha256:" + strings.Repeat("f", 64) }, []string{"web"}},
-		{"a file", func(in *compose.Input) { in.App.Files["logo.bin"] = []byte("new") }, []string{"web"}},
-		{"a secret", func(in *compose.Input) { in.Values["dbPassword"] = "another" }, []string{"db", "migrate", "web"}},
+		{"nothing", func(*target.RenderInput) {}, nil},
+		{"title", func(in *target.RenderInput) { in.App.Template.Title = "Laden" }, nil},
+		{"version", func(in *target.RenderInput) { in.App.Template.Version = "1.0.1" }, []string{"migrate"}},
+		{"one image", func(in *target.RenderInput) {
+			in.Images["web"] = "127.0.0.1:5050/web@sha256:" + strings.Repeat("f", 64)
+		}, []string{"web"}},
+		{"a file", func(in *target.RenderInput) { in.App.Files["logo.bin"] = []byte("new") }, []string{"web"}},
+		{"a secret", func(in *target.RenderInput) { in.Values["dbPassword"] = "another" }, []string{"db", "migrate", "web"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			before, err := compose.Render(shop(t))
+			before, err := compose.Renderer{}.Render(shop(t))
 			if err != nil {
 				t.Fatal(err)
 			}
 			in := shop(t)
 			tt.change(&in)
-			after, err := compose.Render(in)
+			after, err := compose.Renderer{}.Render(in)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -169,7 +172,7 @@ components:
     entrypoint: [/a, "${parameters.p}x"]
     files: {/f: {source: f, template: true}}
 `, map[string]string{"f": "${parameters.p}"})
-			project, err := compose.Render(input(app, map[string]any{"p": value}))
+			project, err := compose.Renderer{}.Render(input(app, map[string]any{"p": value}))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -180,7 +183,7 @@ components:
 					Entrypoint  []string
 				}
 			}
-			if err := yaml.Unmarshal(project.Compose, &doc); err != nil {
+			if err := yaml.Unmarshal(project.Documents[compose.File], &doc); err != nil {
 				t.Fatal(err)
 			}
 			s := doc.Services["on"]
@@ -223,7 +226,7 @@ func TestRenderErrors(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			_, err := compose.Render(input(parse(t, tt.template, nil), tt.values))
+			_, err := compose.Renderer{}.Render(input(parse(t, tt.template, nil), tt.values))
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("Render() error = %v, want one with %q", err, tt.want)
 			}
@@ -263,7 +266,7 @@ func TestRenderRenamedComponent(t *testing.T) {
 			t.Parallel()
 			in := input(app, nil)
 			in.Volumes = tt.there
-			project, err := compose.Render(in)
+			project, err := compose.Renderer{}.Render(in)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/sealift/sealift/artifact"
+	"github.com/sealift/sealift/internal/target"
 )
 
 // maxText caps one expanded text, and maxFile one expanded file: exports made of
@@ -16,7 +17,7 @@ const (
 
 // resolver answers the references of one instance's template.
 type resolver struct {
-	in      Input
+	in      target.RenderInput
 	exports map[string]any
 }
 

@@ -1,12 +1,17 @@
 package compose
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/sealift/sealift/artifact"
+	"github.com/sealift/sealift/internal/target"
 )
 
 // pollInterval is how often a component that is awaited is looked at.
@@ -21,105 +26,189 @@ const (
 	failed
 )
 
-// await returns when component key fulfils condition, or fails with an
-// [*UnhealthyError] when it cannot or does not in time.
-func (e *Engine) await(ctx context.Context, d Deployment, key string, condition artifact.Condition, report func(Event)) error {
-	w := watch{engine: e, d: d, key: key, component: d.Template.Components[key], condition: condition}
-	deadline := time.Now().Add(w.budget())
+// goal is a condition of a component that is awaited.
+type goal struct {
+	key       string
+	condition artifact.Condition
+}
+
+// needs returns what must be before the components of a wave start, sorted.
+func needs(t *artifact.Template, wave []string) []goal {
+	var goals []goal
+	for _, key := range wave {
+		for dependency, condition := range t.Components[key].DependsOn {
+			goals = append(goals, goal{dependency, condition})
+		}
+	}
+	slices.SortFunc(goals, func(a, b goal) int {
+		return cmp.Or(strings.Compare(a.key, b.key), strings.Compare(string(a.condition), string(b.condition)))
+	})
+	return slices.Compact(goals)
+}
+
+// ends returns what must be when all components work, sorted.
+func ends(t *artifact.Template) []goal {
+	var goals []goal
+	for _, key := range t.Keys() {
+		condition := artifact.Healthy
+		if t.Components[key].Kind == artifact.KindJob {
+			condition = artifact.Completed
+		}
+		goals = append(goals, goal{key, condition})
+	}
+	return goals
+}
+
+// waiter waits for components of a deployment while it is applied.
+type waiter struct {
+	engine *Engine
+	d      target.Deployment
+	report func(target.Event)
+	// told holds the goals whose events were reported.
+	told map[goal]target.EventType
+	// seen holds, by container and start, when it was seen running first.
+	seen map[string]time.Time
+}
+
+func (e *Engine) waiter(d target.Deployment, report func(target.Event)) *waiter {
+	return &waiter{e, d, report, map[goal]target.EventType{}, map[string]time.Time{}}
+}
+
+// await returns when all goals have been reached, or fails with a
+// [*target.UnhealthyError] about the first that cannot be or is not in time.
+// However many goals there are, the engine is asked once a tick.
+func (w *waiter) await(ctx context.Context, goals []goal) error {
+	began := time.Now()
 	ticker := time.NewTicker(pollInterval)
 	defer ticker.Stop()
-	for looks := 0; ; looks++ {
-		v, reason, err := w.look(ctx)
+	for len(goals) > 0 {
+		list, err := w.engine.containers(ctx, w.d.Instance)
 		if err != nil {
 			return err
 		}
-		if v == notYet && time.Now().After(deadline) {
-			v, reason = failed, fmt.Sprintf("not %s within %s: %s", condition, w.budget(), reason)
+		looks := w.look(ctx, goals, list)
+		if ctx.Err() != nil { // what was seen is worth nothing
+			return fmt.Errorf("wait for component %s: %w", goals[0].key, context.Cause(ctx))
 		}
-		switch {
-		case v == ready:
-			report(Event{EventReady, key, string(condition)})
+		var open []goal
+		for i, g := range goals {
+			v, reason := looks[i].verdict, looks[i].reason
+			if budget := w.budget(g); v == notYet && time.Since(began) > budget {
+				v, reason = failed, fmt.Sprintf("not %s within %s: %s", g.condition, budget, reason)
+			}
+			switch v {
+			case failed:
+				reason = w.engine.runner(w.d.Secrets).blot(reason)
+				return &target.UnhealthyError{Component: g.key, Reason: reason, LastLogs: w.lastLogs(ctx, w.of(g.key, list))}
+			case ready:
+				w.tell(g, target.EventReady, string(g.condition))
+			case notYet:
+				w.tell(g, target.EventWait, w.engine.runner(w.d.Secrets).blot(reason))
+				open = append(open, g)
+			}
+		}
+		if goals = open; len(goals) == 0 {
 			return nil
-		case v == failed:
-			return &UnhealthyError{Component: key, Reason: e.runner(d.Secrets).blot(reason), LastLogs: w.lastLogs(ctx)}
-		case looks == 0:
-			report(Event{EventWait, key, reason})
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("wait for component %s: %w", key, context.Cause(ctx))
 		case <-ticker.C:
 		}
 	}
+	return nil
 }
 
-// watch is the wait for one component.
-type watch struct {
-	engine    *Engine
-	d         Deployment
-	key       string
-	component artifact.Component
-	condition artifact.Condition
-	last      []container
-	// runs holds, by container, since when it was seen running and with how
-	// many restarts.
-	runs map[string]run
+// tell reports an event about a goal, once until another comes.
+func (w *waiter) tell(g goal, event target.EventType, message string) {
+	if w.told[g] != event {
+		w.told[g] = event
+		w.report(target.Event{Type: event, Component: g.key, Message: message})
+	}
 }
 
-type run struct {
-	since    time.Time
-	restarts int
-}
-
-// budget is how long the component has.
-func (w *watch) budget() time.Duration {
-	if w.condition == artifact.Completed {
+// budget is how long a component has to reach a goal.
+func (w *waiter) budget(g goal) time.Duration {
+	if g.condition == artifact.Completed {
 		return w.engine.opts.JobTimeout
 	}
 	const plain = time.Minute
-	h := w.component.Health
-	if h == nil || w.condition == artifact.Started {
+	h := w.d.Template.Components[g.key].Health
+	if h == nil || g.condition == artifact.Started {
 		return plain
 	}
 	return h.StartPeriod.Or(0) + time.Duration(retries(h))*max(interval(h), time.Second)
 }
 
-// look judges the component as it is now, and says why it is not ready.
-func (w *watch) look(ctx context.Context) (verdict, string, error) {
-	list, err := w.engine.containers(ctx, w.d.Instance)
-	if err != nil {
-		return 0, "", err
-	}
-	w.last = w.last[:0]
-	for _, c := range list {
-		if c.component() == w.key && c.definition() == w.d.Definitions[w.key] {
-			w.last = append(w.last, c)
-		}
-	}
-	if want := max(1, w.component.Replicas); len(w.last) < want {
-		return notYet, fmt.Sprintf("%d of %d containers exist", len(w.last), want), nil
-	}
-	for _, c := range w.last {
-		if v, reason := w.judge(ctx, c); v != ready {
-			return v, reason, nil
-		}
-	}
-	return ready, "", nil
+// look is how a goal stands, with the reason why it is not reached.
+type look struct {
+	verdict verdict
+	reason  string
 }
 
-func (w *watch) judge(ctx context.Context, c container) (verdict, string) {
+// look judges goals by the containers there are, side by side: a health check
+// that hangs must not keep the others waiting.
+func (w *waiter) look(ctx context.Context, goals []goal, list []container) []look {
+	for _, c := range list {
+		id := c.run()
+		if _, ok := w.seen[id]; !ok {
+			w.seen[id] = time.Now()
+		}
+	}
+	all := make([]look, len(goals))
+	var looks errgroup.Group
+	looks.SetLimit(maxLooks)
+	for i, g := range goals {
+		looks.Go(func() error {
+			all[i] = w.judge(ctx, g, w.of(g.key, list))
+			return nil
+		})
+	}
+	_ = looks.Wait() // no look fails
+	return all
+}
+
+// of returns the containers of a component as it is deployed.
+func (w *waiter) of(key string, list []container) []container {
+	var own []container
+	for _, c := range list {
+		if c.component() == key && c.definition() == w.d.Definitions[key] {
+			own = append(own, c)
+		}
+	}
+	return own
+}
+
+// judge judges a goal by the component's containers.
+func (w *waiter) judge(ctx context.Context, g goal, own []container) look {
+	component := w.d.Template.Components[g.key]
+	if want := max(1, component.Replicas); len(own) < want {
+		return look{notYet, fmt.Sprintf("%d of %d containers exist", len(own), want)}
+	}
+	for _, c := range own {
+		if v, reason := w.judgeOne(ctx, g, component, c); v != ready {
+			return look{v, reason}
+		}
+	}
+	return look{ready, ""}
+}
+
+func (w *waiter) judgeOne(ctx context.Context, g goal, component artifact.Component, c container) (verdict, string) {
 	state := c.State.Status
 	switch {
-	case w.component.Kind == artifact.KindJob && (w.condition == artifact.Completed || state == "exited"):
+	case component.Kind == artifact.KindJob && (g.condition == artifact.Completed || state == "exited"):
 		return judgeJob(c)
 	case state == "dead":
 		return failed, "the container is dead"
 	case state != "running":
 		return notYet, describe(c)
-	case w.condition == artifact.Started:
+	case g.condition == artifact.Started:
+		return ready, ""
+	case component.Health == nil && !w.settled(c):
+		return notYet, "it has just started"
+	case component.Health == nil:
 		return ready, ""
 	}
-	return w.judgeRunning(ctx, c)
+	return checked(ctx, component, c)
 }
 
 func judgeJob(c container) (verdict, string) {
@@ -132,13 +221,12 @@ func judgeJob(c container) (verdict, string) {
 	return ready, ""
 }
 
-func (w *watch) judgeRunning(ctx context.Context, c container) (verdict, string) {
-	h := w.component.Health
-	switch {
-	case h == nil:
-		return w.settled(c)
-	case h.Exec == nil:
-		if err := probe(ctx, w.component, c); err != nil {
+// checked judges a running container by the health check of its component, which
+// has one.
+func checked(ctx context.Context, component artifact.Component, c container) (verdict, string) {
+	h := component.Health
+	if h.Exec == nil {
+		if err := probe(ctx, component, c); err != nil {
 			return notYet, err.Error()
 		}
 		return ready, ""
@@ -155,28 +243,23 @@ func (w *watch) judgeRunning(ctx context.Context, c container) (verdict, string)
 	return notYet, "its health is " + health.Status
 }
 
-// settled judges a component without a health check: it must run on.
-func (w *watch) settled(c container) (verdict, string) {
-	if w.runs == nil {
-		w.runs = map[string]run{}
+// settled reports whether a container without a health check has run on for long
+// enough since it was started. Where the engine's clock is ahead of this one, or
+// it does not say, the time counts from when it was seen first.
+func (w *waiter) settled(c container) bool {
+	ran := time.Since(w.seen[c.run()])
+	if started := c.State.StartedAt; !started.IsZero() {
+		ran = max(ran, time.Since(started))
 	}
-	seen, ok := w.runs[c.ID]
-	if !ok || seen.restarts != c.RestartCount {
-		w.runs[c.ID] = run{time.Now(), c.RestartCount}
-		return notYet, "it has just started"
-	}
-	if time.Since(seen.since) < w.engine.opts.Settle {
-		return notYet, "it has just started"
-	}
-	return ready, ""
+	return ran >= w.engine.opts.Settle
 }
 
-// lastLogs returns the end of the logs of the last container looked at.
-func (w *watch) lastLogs(ctx context.Context) []string {
-	if len(w.last) == 0 {
+// lastLogs returns the end of the logs of the last of a component's containers.
+func (w *waiter) lastLogs(ctx context.Context, own []container) []string {
+	if len(own) == 0 {
 		return nil
 	}
-	return w.engine.logs(ctx, w.d.Secrets, w.last[len(w.last)-1].ID)
+	return w.engine.logs(ctx, w.d.Secrets, own[len(own)-1].ID)
 }
 
 // describe says what became of a container that does not run.

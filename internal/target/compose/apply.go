@@ -6,57 +6,20 @@ import (
 	"slices"
 
 	"github.com/sealift/sealift/artifact"
+	"github.com/sealift/sealift/internal/target"
 )
 
-// Deployment is a rendered project on the disk.
-type Deployment struct {
-	Instance string
-	Template *artifact.Template
-	// Images and Definitions are those of the project, by component key.
-	Images      map[string]string
-	Definitions map[string]string
-	// Addresses are those of the project.
-	Addresses []Address
-	// File is the absolute path of the project's file.
-	File string
-	// Secrets are values that must not appear in errors.
-	Secrets []string
-}
-
-// Event is a step of [Engine.Up] or [Engine.Down].
-type Event struct {
-	Type EventType
-	// Component is the component concerned, "" for none.
-	Component string
-	Message   string
-}
-
-// EventType says what an event reports.
-type EventType string
-
-// The types of events.
-const (
-	EventPull   EventType = "pull"
-	EventStart  EventType = "start"
-	EventWait   EventType = "wait"
-	EventReady  EventType = "ready"
-	EventRemove EventType = "remove"
-	EventNote   EventType = "note"
-)
-
-// Up makes the engine run d and nothing else for the instance. It pulls the
+// Apply makes the engine run d and nothing else for the instance. It pulls the
 // images the engine lacks, starts the components in the order of dependsOn, waits
 // for each condition, and at last removes what d does not have any more.
 // Components whose definition is that of their containers are left alone; a job
 // that completed under the same definition is not run again. Data volumes are
 // never removed. It can be called again after a failure or a kill at any point.
 //
-// It fails with a [*PullError], an [*UnhealthyError] or a [*CommandError];
-// nothing is undone then. report may be nil.
-func (e *Engine) Up(ctx context.Context, d Deployment, report func(Event)) error {
-	if report == nil {
-		report = func(Event) {}
-	}
+// It fails with a [*target.PullError], a [*target.UnhealthyError] or a
+// [*CommandError]; nothing is undone then. report may be nil.
+func (e *Engine) Apply(ctx context.Context, d target.Deployment, report func(target.Event)) error {
+	report = orDiscard(report)
 	if err := e.Fetch(ctx, d, report); err != nil {
 		return err
 	}
@@ -64,49 +27,46 @@ func (e *Engine) Up(ctx context.Context, d Deployment, report func(Event)) error
 		return err
 	}
 	if e.exposes() {
-		report(Event{EventNote, "", "podman-compose hands values on as arguments of processes, which other users of this host can see for a moment"})
+		report(target.Event{Type: target.EventNote, Message: "podman-compose hands values on as arguments of processes, which other users of this host can see for a moment"})
 	}
+	w := e.waiter(d, report)
 	for _, wave := range d.Template.Waves() {
-		for _, key := range wave {
-			for _, dep := range sortedKeys(d.Template.Components[key].DependsOn) {
-				if err := e.await(ctx, d, dep, d.Template.Components[key].DependsOn[dep], report); err != nil {
-					return err
-				}
-			}
+		if err := w.await(ctx, needs(d.Template, wave)); err != nil {
+			return err
 		}
 		if err := e.start(ctx, d, wave, report); err != nil {
 			return err
 		}
 	}
-	for _, key := range d.Template.Keys() {
-		condition := artifact.Healthy
-		if d.Template.Components[key].Kind == artifact.KindJob {
-			condition = artifact.Completed
-		}
-		if err := e.await(ctx, d, key, condition, report); err != nil {
-			return err
-		}
+	if err := w.await(ctx, ends(d.Template)); err != nil {
+		return err
 	}
 	return e.removeStale(ctx, d, report)
 }
 
+func orDiscard(report func(target.Event)) func(target.Event) {
+	if report == nil {
+		return func(target.Event) {}
+	}
+	return report
+}
+
 // Fetch pulls the images of d the engine lacks, and touches nothing that runs.
-// It fails with a [*PullError]. report may be nil.
-func (e *Engine) Fetch(ctx context.Context, d Deployment, report func(Event)) error {
+// It fails with a [*target.PullError]. report may be nil.
+func (e *Engine) Fetch(ctx context.Context, d target.Deployment, report func(target.Event)) error {
+	report = orDiscard(report)
 	for _, key := range d.Template.Keys() {
 		ref := d.Images[key]
-		has, err := e.HasImage(ctx, ref)
+		has, err := e.hasImage(ctx, ref)
 		if err != nil {
 			return fmt.Errorf("look for image of component %s: %w", key, err)
 		}
 		if has {
 			continue
 		}
-		if report != nil {
-			report(Event{EventPull, key, ref})
-		}
-		if err := e.Pull(ctx, ref); err != nil {
-			return &PullError{Component: key, Reference: ref, Err: err}
+		report(target.Event{Type: target.EventPull, Component: key, Message: ref})
+		if _, err := e.engine(ctx, nil, "pull", "--quiet", ref); err != nil {
+			return &target.PullError{Component: key, Reference: ref, Err: err}
 		}
 	}
 	return nil
@@ -117,7 +77,7 @@ func (e *Engine) Fetch(ctx context.Context, d Deployment, report func(Event)) er
 // those of components that are gone but hold data, for it may be that of a
 // component under another key, and must not have two users;
 // and, where the front end cannot replace a container, those to be replaced.
-func (e *Engine) makeRoom(ctx context.Context, d Deployment, report func(Event)) error {
+func (e *Engine) makeRoom(ctx context.Context, d target.Deployment, report func(target.Event)) error {
 	list, err := e.containers(ctx, d.Instance)
 	if err != nil {
 		return err
@@ -133,15 +93,15 @@ func (e *Engine) makeRoom(ctx context.Context, d Deployment, report func(Event))
 			return owner[port] != "" && owner[port] != c.component()
 		})
 		if blocks || !e.recreates() && d.Definitions[c.component()] != c.definition() {
-			report(Event{EventRemove, c.component(), "stopped to be replaced"})
+			report(target.Event{Type: target.EventRemove, Component: c.component(), Message: "stopped to be replaced"})
 			gone = append(gone, c)
 		}
 	}
-	return e.remove(ctx, gone)
+	return e.discard(ctx, gone)
 }
 
 // start brings up the components of one wave.
-func (e *Engine) start(ctx context.Context, d Deployment, wave []string, report func(Event)) error {
+func (e *Engine) start(ctx context.Context, d target.Deployment, wave []string, report func(target.Event)) error {
 	list, err := e.containers(ctx, d.Instance)
 	if err != nil {
 		return err
@@ -153,7 +113,7 @@ func (e *Engine) start(ctx context.Context, d Deployment, wave []string, report 
 			continue
 		}
 		if !running(list, key, d.Definitions[key]) {
-			report(Event{EventStart, key, d.Images[key]})
+			report(target.Event{Type: target.EventStart, Component: key, Message: d.Images[key]})
 		}
 		keys = append(keys, key) // the front end leaves alone what runs as it should
 	}
@@ -179,7 +139,7 @@ func completed(list []container, key, definition string) bool {
 
 // removeStale removes containers of components d does not have, and those a
 // killed front end left behind under an older definition.
-func (e *Engine) removeStale(ctx context.Context, d Deployment, report func(Event)) error {
+func (e *Engine) removeStale(ctx context.Context, d target.Deployment, report func(target.Event)) error {
 	list, err := e.containers(ctx, d.Instance)
 	if err != nil {
 		return err
@@ -187,26 +147,26 @@ func (e *Engine) removeStale(ctx context.Context, d Deployment, report func(Even
 	var gone []container
 	for _, c := range list {
 		if d.Definitions[c.component()] != c.definition() {
-			report(Event{EventRemove, c.component(), "no part of this revision"})
+			report(target.Event{Type: target.EventRemove, Component: c.component(), Message: "no part of this revision"})
 			gone = append(gone, c)
 		}
 	}
-	return e.remove(ctx, gone)
+	return e.discard(ctx, gone)
 }
 
-// Down stops and removes every container of the instance and its network. Data
-// volumes stay. d.File may be gone; the containers are found by their labels.
-func (e *Engine) Down(ctx context.Context, d Deployment, report func(Event)) error {
+// Remove stops and removes every container of the instance and its network. Data
+// volumes stay. d.Rendered may be gone; the containers are found by their labels.
+// report may be nil.
+func (e *Engine) Remove(ctx context.Context, d target.Deployment, report func(target.Event)) error {
 	list, err := e.containers(ctx, d.Instance)
 	if err != nil {
 		return err
 	}
+	report = orDiscard(report)
 	for _, c := range list {
-		if report != nil {
-			report(Event{EventRemove, c.component(), ""})
-		}
+		report(target.Event{Type: target.EventRemove, Component: c.component()})
 	}
-	if err := e.remove(ctx, list); err != nil {
+	if err := e.discard(ctx, list); err != nil {
 		return err
 	}
 	network := ProjectName(d.Instance) + "_default"
