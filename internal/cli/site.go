@@ -154,9 +154,9 @@ func (a *app) verifyBytes(ctx context.Context, r *delivery.Release) error {
 
 // explainPlan shows what a change will do, before it is agreed to.
 func explainPlan(w io.Writer, p *site.Plan) {
-	verb := map[site.Action]string{site.ActionInstall: "install", site.ActionUpgrade: "upgrade to", site.ActionRollback: "roll back to"}[p.Action]
+	verb := map[site.Action]string{site.ActionInstall: "install", site.ActionUpgrade: "upgrade to", site.ActionRollback: "roll back to", site.ActionUninstall: "uninstall"}[p.Action]
 	from := ""
-	if p.Before != nil {
+	if p.Before != nil && p.Action != site.ActionUninstall {
 		from = " (now " + p.Before.Version + ")"
 	}
 	fmt.Fprintf(w, "%s %s %s as %s%s\n", verb, p.App.ID, p.App.Version, p.Instance, from)
@@ -171,6 +171,9 @@ func explainPlan(w io.Writer, p *site.Plan) {
 	}
 	for _, v := range p.Volumes {
 		fmt.Fprintf(w, "  data      %s, kept whatever happens\n", v)
+	}
+	for _, v := range p.Deleted {
+		fmt.Fprintf(w, "  DATA      %s is DELETED for ever\n", v)
 	}
 	losses := p.Losses
 	if p.Action == site.ActionRollback {
@@ -238,19 +241,20 @@ func (a *app) planAndAct(ctx context.Context, p *site.Plan, f deliveryFlags, act
 			*site.Plan
 		}{"plan", p}, func(w io.Writer) { explainPlan(w, p) })
 	}
-	if !p.Unchanged && !(f.yes && a.format == string(ui.JSON)) {
-		var b strings.Builder
-		explainPlan(&b, p)
-		for line := range strings.Lines(b.String()) {
-			if f.yes {
-				a.out.Message("%s", strings.TrimRight(line, "\n"))
-			} else {
-				a.out.Question("%s", strings.TrimRight(line, "\n")) // nobody agrees to what is not shown
-			}
+	if p.Unchanged || f.yes && a.format == string(ui.JSON) {
+		return act()
+	}
+	var b strings.Builder
+	explainPlan(&b, p)
+	for line := range strings.Lines(b.String()) {
+		if f.yes {
+			a.out.Message("%s", strings.TrimRight(line, "\n"))
+		} else {
+			a.out.Question("%s", strings.TrimRight(line, "\n")) // nobody agrees to what is not shown
 		}
-		if err := a.confirm(ctx, f.yes, "Go on?"); err != nil {
-			return err
-		}
+	}
+	if err := a.confirm(ctx, f.yes, "Go on?"); err != nil {
+		return err
 	}
 	return act()
 }

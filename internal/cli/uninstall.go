@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -12,8 +11,8 @@ import (
 )
 
 func newUninstall(a *app) *cobra.Command {
-	var deleteData []string
-	var yes bool
+	var f deliveryFlags
+	var opts site.UninstallOptions
 	cmd := &cobra.Command{
 		Use:   "uninstall INSTANCE",
 		Short: "Remove an instance and keep its data",
@@ -23,42 +22,43 @@ deleted only when it is named with --delete-data, for ever.`,
 		Example: "  sealift uninstall shop\n  sealift uninstall shop --delete-data sealift-shop_db_data --yes",
 		Args:    args(1, 1, "one instance"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.uninstall(cmd.Context(), args[0], deleteData, yes)
+			return a.uninstall(cmd.Context(), args[0], opts, f)
 		},
 		ValidArgsFunction: a.completeInstances,
 	}
-	cmd.Flags().StringArrayVar(&deleteData, "delete-data", nil, "also delete the data volume `NAME`, for ever (may be repeated)")
-	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
+	cmd.Flags().StringArrayVar(&opts.DeleteData, "delete-data", nil, "also delete the data volume `NAME`, for ever (may be repeated)")
+	cmd.Flags().BoolVarP(&f.yes, "yes", "y", false, "agree to the plan without being asked")
+	cmd.Flags().BoolVar(&f.dryRun, "dry-run", false, "show the plan, change nothing")
 	return cmd
 }
 
-func (a *app) uninstall(ctx context.Context, instance string, deleteData []string, yes bool) error {
+func (a *app) uninstall(ctx context.Context, instance string, opts site.UninstallOptions, f deliveryFlags) error {
 	home, err := a.openHome(ctx)
 	if err != nil {
 		return err
 	}
-	question := fmt.Sprintf("Remove %s? Its data stays.", instance)
-	if len(deleteData) > 0 {
-		question = fmt.Sprintf("Remove %s and delete its data %s for ever?", instance, strings.Join(deleteData, ", "))
-	}
-	if err := a.confirm(ctx, yes, question); err != nil {
-		return err
-	}
-	u, err := home.Uninstall(ctx, instance, site.UninstallOptions{DeleteData: deleteData})
+	plan, err := home.PlanUninstall(ctx, instance, opts)
 	if err != nil {
 		return fmt.Errorf("uninstall: %w", err)
 	}
-	doc := struct {
-		Type string `json:"type"`
-		*site.Uninstalled
-	}{"uninstalled", u}
-	return a.out.Result(doc, func(w io.Writer) {
-		fmt.Fprintf(w, "uninstalled %s\n", instance)
-		for _, v := range u.Kept {
-			fmt.Fprintf(w, "  data kept     %s\n", v)
+	opts.Expect = plan.Revision
+	return a.planAndAct(ctx, plan, f, func() error {
+		u, err := home.Uninstall(ctx, instance, opts)
+		if err != nil {
+			return fmt.Errorf("uninstall: %w", err)
 		}
-		for _, v := range u.Deleted {
-			fmt.Fprintf(w, "  data deleted  %s\n", v)
-		}
+		doc := struct {
+			Type string `json:"type"`
+			*site.Uninstalled
+		}{"uninstalled", u}
+		return a.out.Result(doc, func(w io.Writer) {
+			fmt.Fprintf(w, "uninstalled %s\n", instance)
+			for _, v := range u.Kept {
+				fmt.Fprintf(w, "  data kept     %s\n", v)
+			}
+			for _, v := range u.Deleted {
+				fmt.Fprintf(w, "  data deleted  %s\n", v)
+			}
+		})
 	})
 }

@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/sealift/sealift/artifact"
@@ -153,7 +152,7 @@ func (h *Home) finish(op *operation, failure error) error {
 	r := op.record
 	r.Result, r.Finished = ResultSucceeded, h.now()
 	if failure != nil {
-		r.Result, r.Error = ResultFailed, blot(failure.Error(), secretTexts(op.secret))
+		r.Result, r.Error = ResultFailed, target.Blot(failure.Error(), secretTexts(op.secret))
 	}
 	if err := op.state.saveRevision(r); err != nil {
 		return err
@@ -182,17 +181,6 @@ func (s *state) closeInterrupted(now time.Time) error {
 		}
 	}
 	return nil
-}
-
-// blot replaces secrets in s, shorter ones excepted: they are words, and their
-// absence would give them away.
-func blot(s string, secrets []string) string {
-	for _, secret := range secrets {
-		if len(secret) >= 4 {
-			s = strings.ReplaceAll(s, secret, "…")
-		}
-	}
-	return s
 }
 
 // template reads the template of a revision from its documents.

@@ -80,6 +80,8 @@ const (
 	RefusedVolume Reason = "volume"
 	// RefusedMoved: the instance was changed after the plan was made.
 	RefusedMoved Reason = "moved"
+	// RefusedHome: the home is not this user's own.
+	RefusedHome Reason = "home"
 )
 
 // RefusedError is an ErrRefused with its reason.

@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/sealift/sealift/internal/target"
 )
 
 // Holder describes the process that changes a home.
@@ -23,11 +25,18 @@ func (h *Home) lock(ctx context.Context, action Action) (unlock func(), err erro
 	if err := makeDir(h.dir); err != nil {
 		return nil, fmt.Errorf("lock site: %w", err)
 	}
-	f, err := os.OpenFile(filepath.Join(h.dir, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err := checkOwner(h.dir); err != nil {
+		return nil, err
+	}
+	f, err := os.OpenFile(filepath.Join(h.dir, "lock"), os.O_RDWR|os.O_CREATE|noFollow, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("lock site: %w", err)
 	}
 	mine, err := patiently(ctx, f)
+	if err == nil && !mine && h.orphaned(readHolder(f)) {
+		h.opts.Report(target.Event{Type: target.EventNote, Message: "waiting for what an interrupted sealift started"})
+		mine, err = outlast(ctx, f)
+	}
 	if err != nil {
 		_ = f.Close()
 		return nil, fmt.Errorf("lock site: %w", err)
@@ -37,14 +46,42 @@ func (h *Home) lock(ctx context.Context, action Action) (unlock func(), err erro
 		_ = f.Close()
 		return nil, &LockedError{holder}
 	}
+	// The programs started from here hold the lock with this process: killed
+	// alone, it must not leave them at work beside the next change.
+	if err := inherit(f); err != nil {
+		_ = f.Close()
+		return nil, fmt.Errorf("lock site: %w", err)
+	}
 	// Who holds it is for people only; the lock is good without.
 	if data, err := json.Marshal(h.self(action)); err == nil && f.Truncate(0) == nil {
 		_, _ = f.WriteAt(data, 0)
 	}
 	return func() {
 		_ = f.Truncate(0)
+		unlockFile(f)
 		_ = f.Close()
 	}, nil
+}
+
+// orphaned reports whether holder is a process of this host that has ended, so
+// that only what it started can hold the lock still.
+func (h *Home) orphaned(holder Holder) bool {
+	host, err := os.Hostname()
+	return err == nil && holder.PID > 0 && holder.Host == host && !alive(holder.PID)
+}
+
+// outlast waits up to two minutes for the lock on f.
+func outlast(ctx context.Context, f *os.File) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	defer cancel()
+	for {
+		if mine, err := patiently(ctx, f); mine || err != nil {
+			if ctx.Err() == context.DeadlineExceeded {
+				return false, nil
+			}
+			return mine, err
+		}
+	}
 }
 
 // patiently takes the lock on f, trying again for a moment: Status holds it for a
@@ -85,7 +122,8 @@ func (h *Home) holder() (holder Holder, held bool) {
 	if mine, err := flock(f); err != nil || mine {
 		return Holder{}, false
 	}
-	return readHolder(f), true
+	holder = readHolder(f)
+	return holder, !h.orphaned(holder)
 }
 
 // self describes this process.

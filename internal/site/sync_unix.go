@@ -30,3 +30,41 @@ func flock(f *os.File) (bool, error) {
 	}
 	return err == nil, err
 }
+
+// unlockFile gives the lock on f back, whoever else has f open.
+func unlockFile(f *os.File) { _ = syscall.Flock(int(f.Fd()), syscall.LOCK_UN) }
+
+// inherit lets programs started from now on hold f open too.
+func inherit(f *os.File) error {
+	_, _, errno := syscall.Syscall(syscall.SYS_FCNTL, f.Fd(), syscall.F_SETFD, 0)
+	if errno != 0 {
+		return errno
+	}
+	return nil
+}
+
+// noFollow makes opening a symbolic link fail.
+const noFollow = syscall.O_NOFOLLOW
+
+// alive reports whether a process of this host runs.
+func alive(pid int) bool {
+	err := syscall.Kill(pid, 0)
+	return err == nil || errors.Is(err, syscall.EPERM)
+}
+
+// checkOwner fails unless only root and this user can change dir: whoever else
+// could would choose what is installed, and read its secrets.
+func checkOwner(dir string) error {
+	info, err := os.Stat(dir)
+	if err != nil {
+		return err
+	}
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	if ok && stat.Uid != 0 && int(stat.Uid) != os.Geteuid() {
+		return refuse("", RefusedHome, "the home %s belongs to another user", dir)
+	}
+	if info.Mode().Perm()&0o022 != 0 {
+		return refuse("", RefusedHome, "the home %s can be changed by other users (mode %04o)", dir, info.Mode().Perm())
+	}
+	return nil
+}

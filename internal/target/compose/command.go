@@ -8,6 +8,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/sealift/sealift/internal/target"
 )
 
 const (
@@ -60,15 +62,7 @@ func (r runner) stream(ctx context.Context, out, errOut io.Writer, argv ...strin
 }
 
 // blot replaces the secrets in s.
-func (r runner) blot(s string) string {
-	for _, secret := range r.secrets {
-		// Shorter ones would blot out ordinary words and so give themselves away.
-		if len(secret) >= 4 {
-			s = strings.ReplaceAll(s, secret, "…")
-		}
-	}
-	return s
-}
+func (r runner) blot(s string) string { return target.Blot(s, r.secrets) }
 
 // commandLine shortens argv to what tells the commands apart.
 func commandLine(argv []string) string {
@@ -94,6 +88,7 @@ func (b *limitedBuffer) Write(p []byte) (int, error) {
 type tailBuffer struct {
 	mu   sync.Mutex
 	data []byte
+	cut  bool // the beginning is gone
 }
 
 func (b *tailBuffer) Write(p []byte) (int, error) {
@@ -101,7 +96,7 @@ func (b *tailBuffer) Write(p []byte) (int, error) {
 	defer b.mu.Unlock()
 	b.data = append(b.data, p...)
 	if extra := len(b.data) - maxStderr; extra > 0 {
-		b.data = append(b.data[:0], b.data[extra:]...)
+		b.data, b.cut = append(b.data[:0], b.data[extra:]...), true
 	}
 	return len(p), nil
 }
@@ -109,5 +104,15 @@ func (b *tailBuffer) Write(p []byte) (int, error) {
 func (b *tailBuffer) String() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return strings.ToValidUTF8(string(b.data), "")
+	data := b.data
+	if b.cut {
+		// What is cut through may be a secret, whose rest would not be known
+		// for one: begin with the next line, or in the middle of a long one.
+		start := bytes.IndexByte(data, '\n') + 1
+		if start == 0 {
+			start = len(data) / 2
+		}
+		data = data[start:]
+	}
+	return strings.ToValidUTF8(string(data), "")
 }

@@ -179,7 +179,7 @@ func (r *rendering) ports(m mapping) {
 		}
 		host, err := strconv.Atoi(artifact.Format(v))
 		if err != nil || host < 1 || host > 65535 {
-			r.fail(field, fmt.Errorf("want a port from 1 to 65535, got %q", artifact.Format(v)))
+			r.fail(field, errors.New("want a port from 1 to 65535")) // the value may be a secret
 			continue
 		}
 		protocol := p.Protocol
