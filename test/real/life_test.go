@@ -137,12 +137,12 @@ func (s shop) nothing(t *testing.T) {
 }
 
 func (s shop) engineDown(t *testing.T) {
-	s.fails(t, 1, []string{"Is the docker daemon running", "hint: ", "start it"}, s.installs(s.media, s.pub)...)
+	s.fails(t, 1, []string{"Is the docker daemon running", "hint: ", "start the engine"}, s.installs(s.media, s.pub)...)
 }
 
 func (s shop) anotherKey(t *testing.T) {
 	_, another := s.newKey(t)
-	s.fails(t, 15, []string{"no signature by an accepted key", "hint: ask the vendor"}, s.installs(s.media, another)...)
+	s.fails(t, 15, []string{"is not signed by the key given", "hint: compare fingerprints"}, s.installs(s.media, another)...)
 	s.nothing(t)
 }
 
