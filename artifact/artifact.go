@@ -5,7 +5,7 @@
 // A template is authored as YAML and read with [ParseTemplate], which reports
 // every finding at once with its position. A release is an OCI image index
 // (image-spec v1.1, https://github.com/opencontainers/image-spec/blob/v1.1.1/image-index.md)
-// built by [Builder] and read back, from any store, with [ReadRelease].
+// built by [BuildRelease] and read back, from any store, with [ReadRelease].
 // docs/format.md describes both byte by byte.
 //
 // The package does no I/O of its own: bytes come in as arguments, through an

@@ -1,6 +1,7 @@
 package artifact
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"math"
@@ -21,7 +22,10 @@ var (
 
 // maxComponents bounds what the checks, some of which compare every component
 // with every other, may be given by a hostile release.
-const maxComponents = 500
+const (
+	maxComponents = 500
+	maxPlatforms  = 100
+)
 
 // CheckVersion fails unless v is a SemVer 2 version without build metadata,
 // which is also a legal tag (https://semver.org/spec/v2.0.0.html).
@@ -56,6 +60,10 @@ func (t *Template) checkHead(f *findings) {
 	}
 	if len(t.Platforms) == 0 {
 		f.add("platforms", "want at least one platform, as linux/amd64")
+	}
+	if len(t.Platforms) > maxPlatforms {
+		f.add("platforms", "want at most %d platforms, got %d", maxPlatforms, len(t.Platforms))
+		return
 	}
 	for i, p := range t.Platforms {
 		field := fmt.Sprintf("platforms[%d]", i)
@@ -147,19 +155,23 @@ func checkEnvName(f *findings, field, name string) {
 
 // checkText reports references of a text of component key that name nothing.
 func (t *Template) checkText(f *findings, field, key string, x Text) {
-	for _, r := range x.References() {
-		if err := t.resolves(r, key); err != nil {
-			f.add(field, "%s: %v", r, err)
+	for _, p := range x.parts {
+		if f.full() {
+			return
+		}
+		if p.ref != nil {
+			t.checkReference(f, field, key, *p.ref)
 		}
 	}
 }
 
-func (t *Template) resolves(r Reference, self string) error {
+// checkReference reports a reference of component self that names nothing.
+func (t *Template) checkReference(f *findings, field, self string, r Reference) {
 	if r.Scope == ScopeParameter {
 		if _, ok := t.Parameters[r.Name]; !ok {
-			return fmt.Errorf("no such parameter%s", suggest(r.Name, sortedKeys(t.Parameters)))
+			f.add(field, "%s: no such parameter%s", r, suggest(f, r.Name, t.Parameters))
 		}
-		return nil
+		return
 	}
 	key := r.Component
 	if key == "" {
@@ -167,26 +179,19 @@ func (t *Template) resolves(r Reference, self string) error {
 	}
 	c, ok := t.Components[key]
 	if !ok {
-		return fmt.Errorf("no component %s%s", key, suggest(key, t.Keys()))
+		f.add(field, "%s: no component %s%s", r, key, suggest(f, key, t.Components))
+		return
 	}
 	switch r.Scope {
 	case ScopePort:
 		if _, ok := c.Ports[r.Name]; !ok {
-			return fmt.Errorf("component %s has no port %s%s", key, r.Name, suggest(r.Name, sortedKeys(c.Ports)))
+			f.add(field, "%s: component %s has no port %s%s", r, key, r.Name, suggest(f, r.Name, c.Ports))
 		}
 	case ScopeExport:
 		if _, ok := c.Exports[r.Name]; !ok {
-			return fmt.Errorf("component %s exports no %s%s", key, r.Name, suggest(r.Name, sortedKeys(c.Exports)))
+			f.add(field, "%s: component %s exports no %s%s", r, key, r.Name, suggest(f, r.Name, c.Exports))
 		}
 	}
-	return nil
-}
-
-func suggest(word string, candidates []string) string {
-	if n := nearest(word, candidates); n != "" {
-		return fmt.Sprintf("; did you mean %q?", n)
-	}
-	return ""
 }
 
 func (c Component) checkPorts(f *findings, field, key string, t *Template) {
@@ -237,8 +242,11 @@ func (t *Template) checkPublished(f *findings) {
 				continue
 			}
 			at := joinField(joinField(joinField(joinField("components", key), "ports"), name), "publish")
-			v, err := p.Publish.Expand(t.defaultOf)
-			if err != nil {
+			v, err := p.Publish.expand(t.defaultOf, maxPortBytes)
+			if errors.Is(err, errTooLong) {
+				f.add(at, "want a port from 1 to 65535, got more than %d characters", maxPortBytes)
+				continue
+			} else if err != nil {
 				continue // chosen by the site, or reported as a bad reference
 			}
 			n, ok := Parameter{Type: "integer"}.convert(v)
@@ -254,6 +262,9 @@ func (t *Template) checkPublished(f *findings) {
 		}
 	}
 }
+
+// maxPortBytes is more than any number of a port needs.
+const maxPortBytes = 100
 
 func (t *Template) defaultOf(r Reference) (any, error) {
 	if v := t.Parameters[r.Name].Default; r.Scope == ScopeParameter && v != nil {
@@ -273,6 +284,10 @@ func validSource(s string) bool {
 func (c Component) checkPaths(f *findings, field string) {
 	taken := map[string]string{}
 	claim := func(at, p string) {
+		if len(p) > maxNameBytes {
+			f.add(at, "want a path of at most %d bytes, got %d", maxNameBytes, len(p))
+			return
+		}
 		if !path.IsAbs(p) || path.Clean(p) != p || p == "/" || strings.ContainsAny(p, ":\n\r\x00") {
 			f.add(at, "want an absolute path inside the container, without . or .., got %q", p)
 			return
@@ -355,7 +370,7 @@ func (c Component) checkHealth(f *findings, field string) {
 func (c Component) checkHealthPort(f *findings, field, name string) {
 	p, ok := c.Ports[name]
 	if !ok {
-		f.add(field, "no port %q in this component%s", name, suggest(name, sortedKeys(c.Ports)))
+		f.add(field, "no port %q in this component%s", name, suggest(f, name, c.Ports))
 	} else if protocol(p) != "tcp" {
 		f.add(field, "want a tcp port, %s is %s", name, p.Protocol)
 	}
@@ -380,7 +395,7 @@ func (t *Template) checkDependency(f *findings, field, key, dep string, want Con
 	case dep == key:
 		f.add(field, "a component cannot wait for itself")
 	case !ok:
-		f.add(field, "no component %s%s", dep, suggest(dep, t.Keys()))
+		f.add(field, "no component %s%s", dep, suggest(f, dep, t.Components))
 	case want == Healthy && c.Health == nil:
 		f.add(field, "waits for %s to be healthy, but %s has no health check", dep, dep)
 	case want == Completed && c.Kind != KindJob:

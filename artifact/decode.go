@@ -11,22 +11,27 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// maxNodes and maxDepth bound the values of a template after aliases are
-// followed, so that a few lines of nested aliases cannot grow without end.
+// maxNodes and maxDepth bound the values of a template, authored or stored, after
+// aliases are followed: a few lines of nested aliases cannot grow without end, nor
+// a hostile release cost more than it weighs. maxEntries bounds one map, whose
+// keys the canonical form sorts in quadratic time. maxNameBytes bounds the names
+// of fields, which every path of a value below repeats; no path in a container is
+// longer.
 const (
-	maxNodes = 20_000
-	maxDepth = 32
+	maxNodes     = 20_000
+	maxDepth     = 32
+	maxEntries   = 2000
+	maxNameBytes = 4096
 )
 
 // decoder reads a document twice over: the YAML of an author into a tree of
 // maps, slices and scalars, which the release stores as JSON, and either such
 // tree strictly into Go values.
 type decoder struct {
-	*findings
-	// stored says that the tree comes from a release: fields from a later
+	// findings.stored says that the tree comes from a release: fields from a later
 	// version are ignored, and nothing has a position.
-	stored bool
-	nodes  int
+	*findings
+	nodes int
 	// endless says that the tree is incomplete, because it would not end.
 	endless bool
 	// broken holds the fields whose value could not be had, so that the checks
@@ -84,6 +89,10 @@ func (d *decoder) tree(n *yaml.Node, field string, depth int) any {
 
 func (d *decoder) mapping(n *yaml.Node, field string, depth int) any {
 	m := make(map[string]any, len(n.Content)/2)
+	if len(n.Content)/2 > maxEntries {
+		d.addAt(position{n.Line, n.Column}, field, "want at most %d entries, got %d", maxEntries, len(n.Content)/2)
+		return m
+	}
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		key, value := n.Content[i], n.Content[i+1]
 		at := position{key.Line, key.Column}
@@ -97,6 +106,10 @@ func (d *decoder) mapping(n *yaml.Node, field string, depth int) any {
 		}
 		if _, twice := m[key.Value]; twice {
 			d.addAt(at, joinField(field, key.Value), "given twice")
+			continue
+		}
+		if len(key.Value) > maxNameBytes {
+			d.addAt(at, field, longName)
 			continue
 		}
 		child := joinField(field, key.Value)
@@ -139,7 +152,10 @@ func (d *decoder) scalar(n *yaml.Node, field string) any {
 	return nil
 }
 
-const noValue = "has no value; give one or remove the field"
+const (
+	noValue  = "has no value; give one or remove the field"
+	longName = "holds a name of more than 4096 bytes"
+)
 
 // number returns v as an int64 where it is one: JSON does not tell 1 from 1.0.
 func number(v float64) any {
@@ -149,21 +165,33 @@ func number(v float64) any {
 	return v
 }
 
-// numbers applies [number] to every value of a tree that was read from JSON.
-func numbers(tree any) any {
+// storedTree counts the values of a tree that was read from JSON and applies [number]
+// to each. It fails for a tree that no authored template makes.
+func (d *decoder) storedTree(tree any, depth int) (any, error) {
+	if d.nodes++; d.nodes > maxNodes || depth > maxDepth {
+		return nil, fmt.Errorf("has more than %d values or is nested more than %d deep", maxNodes, maxDepth)
+	}
+	var err error
 	switch t := tree.(type) {
 	case float64:
-		return number(t)
+		return number(t), nil
 	case []any:
 		for i, e := range t {
-			t[i] = numbers(e)
+			if t[i], err = d.storedTree(e, depth+1); err != nil {
+				return nil, err
+			}
 		}
 	case map[string]any:
+		if len(t) > maxEntries {
+			return nil, fmt.Errorf("has a map of more than %d entries", maxEntries)
+		}
 		for k, e := range t {
-			t[k] = numbers(e)
+			if t[k], err = d.storedTree(e, depth+1); err != nil {
+				return nil, err
+			}
 		}
 	}
-	return tree
+	return tree, nil
 }
 
 // setter is a type that reads one scalar in a form of its own.
@@ -209,6 +237,10 @@ func (d *decoder) decode(tree any, v reflect.Value, field string) {
 		}
 		v.Set(reflect.MakeMapWithSize(v.Type(), len(m)))
 		for _, k := range sortedKeys(m) {
+			if len(k) > maxNameBytes { // of a stored tree; else it was left out
+				d.reject(field, longName)
+				continue
+			}
 			if strings.ContainsFunc(k, unicode.IsControl) {
 				d.reject(joinField(field, k), "the name holds a control character")
 				continue
@@ -261,11 +293,7 @@ func (d *decoder) structure(tree any, v reflect.Value, field string) {
 		case reserved(field, k):
 			d.addAt(d.at[child+keySuffix], child, "is reserved for a later version of the format; remove it")
 		default:
-			hint := ""
-			if n := nearest(k, sortedKeys(index)); n != "" {
-				hint = fmt.Sprintf("; did you mean %q?", n)
-			}
-			d.addAt(d.at[child+keySuffix], child, "unknown field%s", hint)
+			d.addAt(d.at[child+keySuffix], child, "unknown field%s", suggest(d.findings, k, index))
 		}
 	}
 }

@@ -46,13 +46,31 @@ func (e FindingsError) Error() string {
 
 type position struct{ line, column int }
 
+// Bounds on what is told about one document. A hostile release may be wrong in
+// hundreds of thousands of places, each with a name of any length.
+const (
+	maxFindings     = 100
+	maxFindingBytes = 1000 // of a message, and of a field
+)
+
 // findings collects what is wrong with one document and knows where its values
 // stand.
 type findings struct {
 	file string
 	at   map[string]position
 	list []Finding
+	// stored says that the document comes from a release. Nobody mends that by
+	// hand, so no suggestions are worked out.
+	stored bool
+	// more says that there were findings beyond maxFindings.
+	more bool
+	// work counts what matching values against patterns has cost.
+	work int
 }
+
+// full reports whether any further finding will be left out, so that there is no
+// point in looking for one.
+func (f *findings) full() bool { return f.more }
 
 func (f *findings) add(field, format string, args ...any) {
 	// A value that is missing altogether is reported where its parent stands.
@@ -64,17 +82,39 @@ func (f *findings) add(field, format string, args ...any) {
 }
 
 func (f *findings) addAt(pos position, field, format string, args ...any) {
-	f.list = append(f.list, Finding{File: f.file, Line: pos.line, Column: pos.column, Field: field, Message: fmt.Sprintf(format, args...)})
+	if len(f.list) >= maxFindings {
+		f.more = true
+		return
+	}
+	f.list = append(f.list, Finding{
+		File: f.file, Line: pos.line, Column: pos.column,
+		Field: clip(field), Message: clip(fmt.Sprintf(format, args...)),
+	})
+}
+
+// clip cuts s where it is too long to be shown.
+func clip(s string) string {
+	if len(s) <= maxFindingBytes {
+		return s
+	}
+	return strings.ToValidUTF8(s[:maxFindingBytes], "") + "…"
 }
 
 func (f *findings) err() error {
-	if len(f.list) == 0 {
+	if len(f.list) == 0 && !f.more {
 		return nil
 	}
 	slices.SortFunc(f.list, func(a, b Finding) int {
 		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column), cmp.Compare(a.Field, b.Field), cmp.Compare(a.Message, b.Message))
 	})
-	return FindingsError(slices.Compact(f.list))
+	list := slices.Compact(f.list)
+	if len(list) > maxFindings {
+		list, f.more = list[:maxFindings], true
+	}
+	if f.more {
+		list = append(list, Finding{File: f.file, Message: fmt.Sprintf("and more; only %d findings are shown", len(list))})
+	}
+	return FindingsError(list)
 }
 
 // joinField appends one key to a field path; a key that is not a plain word is
@@ -103,10 +143,35 @@ func parentField(field string) string {
 	return ""
 }
 
+// Bounds on looking for what was meant: the distance of two words costs the
+// product of their lengths.
+const (
+	maxCandidates     = 200
+	maxSuggestedBytes = 64
+)
+
+// suggest returns the name in candidates that word was probably meant to be, as
+// the end of a message, or "".
+func suggest[V any](f *findings, word string, candidates map[string]V) string {
+	if f.stored || len(candidates) > maxCandidates {
+		return ""
+	}
+	if n := nearest(word, sortedKeys(candidates)); n != "" {
+		return fmt.Sprintf("; did you mean %q?", n)
+	}
+	return ""
+}
+
 // nearest returns the candidate most like word, or "" when none is close.
 func nearest(word string, candidates []string) string {
+	if len(word) > maxSuggestedBytes {
+		return ""
+	}
 	best, bestDistance := "", len(word)/2+1
 	for _, c := range candidates {
+		if len(c) > maxSuggestedBytes {
+			continue
+		}
 		if d := editDistance(strings.ToLower(word), strings.ToLower(c)); d < bestDistance {
 			best, bestDistance = c, d
 		}

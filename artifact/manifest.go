@@ -8,6 +8,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"oras.land/oras-go/v2/content"
+	"oras.land/oras-go/v2/errdef"
 )
 
 // Media types of Docker's image format, schema 2, which registries and archives
@@ -143,13 +144,14 @@ func CheckDescriptor(d ocispec.Descriptor) error {
 }
 
 // Fetch reads the content desc names whole, at most limit bytes, and returns it
-// only when size and digest match.
+// only when size and digest match. What is larger is
+// errdef.ErrSizeExceedsLimit.
 func Fetch(ctx context.Context, src content.Fetcher, desc ocispec.Descriptor, limit int64) ([]byte, error) {
 	if err := CheckDescriptor(desc); err != nil {
 		return nil, err
 	}
 	if desc.Size > limit {
-		return nil, fmt.Errorf("%s is %d bytes, more than the %d accepted", desc.Digest, desc.Size, limit)
+		return nil, fmt.Errorf("%s is %d bytes, more than the %d accepted: %w", desc.Digest, desc.Size, limit, errdef.ErrSizeExceedsLimit)
 	}
 	rc, err := src.Fetch(ctx, desc)
 	if err != nil {

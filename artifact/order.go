@@ -12,7 +12,7 @@ func (t *Template) checkCycles(f *findings) {
 	for key, c := range t.Components {
 		waits[key] = slices.DeleteFunc(sortedKeys(c.DependsOn), func(dep string) bool { return dep == key })
 	}
-	for _, ring := range rings(waits) {
+	for _, ring := range rings(waits, maxFindings) {
 		f.add(joinField(joinField(joinField("components", ring[0]), "dependsOn"), ring[1%len(ring)]),
 			"components wait for each other: %s", strings.Join(append(ring, ring[0]), " → "))
 	}
@@ -29,7 +29,7 @@ func (t *Template) checkCycles(f *findings) {
 			}
 		}
 	}
-	for _, ring := range rings(made) {
+	for _, ring := range rings(made, maxFindings) {
 		f.add("components."+ring[0], "exports are made of each other: %s", strings.Join(append(ring, ring[0]), " → "))
 	}
 }
@@ -41,10 +41,10 @@ func orSelf(key, self string) string {
 	return key
 }
 
-// rings returns one cycle for each strongly connected tangle of edges, each
+// rings returns one cycle for each edge that closes one, at most limit, each
 // starting at its first name, in sorted order. A node that points to itself is
 // a ring of one.
-func rings(edges map[string][]string) [][]string {
+func rings(edges map[string][]string, limit int) [][]string {
 	const visiting, done = 1, 2
 	state := map[string]int{}
 	var stack []string
@@ -61,6 +61,9 @@ func rings(edges map[string][]string) [][]string {
 			case 0:
 				visit(next)
 			case visiting:
+				if len(found) == limit {
+					continue // a tangle has as many rings as edges, each as long as itself
+				}
 				ring := slices.Clone(stack[slices.Index(stack, next):])
 				first := slices.Index(ring, slices.Min(ring))
 				found = append(found, append(ring[first:], ring[:first]...))

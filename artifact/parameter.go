@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"regexp"
+	"regexp/syntax"
 	"slices"
 	"strconv"
 	"strings"
@@ -34,27 +35,67 @@ func (p Parameter) check(f *findings, field, name string) {
 	if p.Minimum != nil && p.Maximum != nil && *p.Minimum > *p.Maximum {
 		f.add(joinField(field, "minimum"), "is above the maximum, %s", Format(*p.Maximum))
 	}
-	if _, err := p.pattern(); err != nil {
+	if p.Pattern != "" && f.work > maxMatchingWork {
+		return // reported; compiling is what costs
+	}
+	re, err := p.pattern()
+	if err != nil {
 		f.add(joinField(field, "pattern"), "want an RE2 expression: %v", err)
+		return
+	}
+	if f.work += p.matchingWork(); f.work > maxMatchingWork && p.Pattern != "" {
+		f.add(joinField(field, "pattern"), "the patterns and what they are to match are too large; shorten them")
 		return
 	}
 	bare := p
 	bare.Enum = nil
 	for i, v := range p.Enum {
-		if _, err := bare.Accept(v); err != nil {
+		if _, err := bare.accept(v, re); err != nil {
 			f.add(fmt.Sprintf("%s[%d]", joinField(field, "enum"), i), "%v", err)
 		}
 	}
 	if p.Default != nil {
-		if _, err := p.Accept(p.Default); err != nil {
+		if _, err := p.accept(p.Default, re); err != nil {
 			f.add(joinField(field, "default"), "%v", err)
 		}
 	}
 }
 
+// Bounds on patterns. A repetition makes a short one into a program a thousand
+// times its length, and matching costs the product of program and text.
+const (
+	maxPatternBytes = 1000
+	maxMatchingWork = 20_000_000
+)
+
+// matchingWork estimates, in steps, what compiling the pattern and matching the
+// values of the template against it costs.
+func (p Parameter) matchingWork() int {
+	if p.Pattern == "" {
+		return 0
+	}
+	parsed, err := syntax.Parse(p.Pattern, syntax.Perl)
+	if err != nil {
+		return 0 // reported
+	}
+	program, err := syntax.Compile(parsed.Simplify())
+	if err != nil {
+		return 0
+	}
+	const compiling = 50 // steps for each instruction, by measure
+	text := len(Format(p.Default)) + compiling
+	for _, v := range p.Enum {
+		text += len(Format(v)) + 1
+	}
+	return len(program.Inst) * text
+}
+
 // pattern returns the expression that the whole string must match. It is
 // compiled alone too, so that it cannot close the group it is put in.
 func (p Parameter) pattern() (*regexp.Regexp, error) {
+	if len(p.Pattern) > maxPatternBytes {
+		return nil, fmt.Errorf("of at most %d bytes, got %d", maxPatternBytes, len(p.Pattern))
+	}
 	if _, err := regexp.Compile(p.Pattern); err != nil {
 		return nil, err
 	}
@@ -65,6 +106,15 @@ func (p Parameter) pattern() (*regexp.Regexp, error) {
 // read as the parameter's type, so that values given on a command line pass.
 // The error never repeats the value of a secret.
 func (p Parameter) Accept(v any) (any, error) {
+	re, err := p.pattern()
+	if err != nil {
+		return nil, fmt.Errorf("pattern: %w", err)
+	}
+	return p.accept(v, re)
+}
+
+// accept is Accept with the pattern compiled.
+func (p Parameter) accept(v any, re *regexp.Regexp) (any, error) {
 	shown := fmt.Sprintf("%q", Format(v))
 	if p.Secret {
 		shown = "another value"
@@ -83,11 +133,8 @@ func (p Parameter) Accept(v any) (any, error) {
 			return nil, fmt.Errorf("want %s, got %s", p.wants(), shown)
 		}
 	case string:
-		if p.Pattern != "" {
-			re, err := p.pattern()
-			if err != nil || !re.MatchString(x) {
-				return nil, fmt.Errorf("want a string that matches %s, got %s", p.Pattern, shown)
-			}
+		if p.Pattern != "" && !re.MatchString(x) {
+			return nil, fmt.Errorf("want a string that matches %s, got %s", p.Pattern, shown)
 		}
 	}
 	if len(p.Enum) > 0 && !slices.ContainsFunc(p.Enum, func(e any) bool {

@@ -46,12 +46,13 @@ func ParseTemplate(name string, data []byte, dir fs.FS) (*App, error) {
 	if t.Requires != nil {
 		f.add("requires", "is computed at publish; remove it")
 	}
-	shape := f.list
-	f.list = nil
+	shape, more := f.list, f.more
+	f.list, f.more = nil, false
 	t.checkHead(f)
 	t.checkBody(f)
 	files := t.readFiles(dir, f)
 	// A value that could not be had must not be reported twice.
+	f.more = f.more || more
 	f.list = append(shape, slices.DeleteFunc(f.list, func(x Finding) bool { return d.isBroken(x.Field) })...)
 	if err := f.err(); err != nil {
 		return nil, err
@@ -75,7 +76,13 @@ func ParseConfig(config []byte) (*Template, error) {
 	if err := json.Unmarshal(config, &raw); err != nil {
 		return nil, fmt.Errorf("parse template: %w", err)
 	}
-	tree, ok := numbers(raw).(map[string]any)
+	f := &findings{file: "template", at: map[string]position{}, stored: true}
+	d := newDecoder(f)
+	raw, err := d.storedTree(raw, 0)
+	if err != nil {
+		return nil, fmt.Errorf("parse template: %w", err)
+	}
+	tree, ok := raw.(map[string]any)
 	if !ok {
 		return nil, errors.New("parse template: want a JSON object")
 	}
@@ -84,14 +91,11 @@ func ParseConfig(config []byte) (*Template, error) {
 		return nil, errors.New("parse template: want RFC 8785 canonical JSON")
 	}
 	t := &Template{}
-	f := &findings{file: "template", at: map[string]position{}}
-	d := newDecoder(f)
-	d.stored = true
 	d.decode(tree, reflect.ValueOf(t).Elem(), "")
 	if len(t.UnknownFeatures()) > 0 {
 		// A later version may have put anything into the rest; what is
 		// understood of it is shown, and it is never rendered.
-		f.list = nil
+		f.list, f.more = nil, false
 	} else {
 		t.checkBody(f)
 	}

@@ -13,10 +13,25 @@ import (
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"oras.land/oras-go/v2/content"
+	"oras.land/oras-go/v2/errdef"
 )
 
 // ErrNotRelease reports that an artifact is sound but not a release of an app.
 var ErrNotRelease = errors.New("not a sealift release")
+
+// ErrInvalidRelease reports a release whose bytes are those that were published,
+// and whose documents break the format or contradict each other. Nobody at a site
+// can mend that. Where it is the template that is wrong, its [FindingsError] is
+// in the chain too.
+var ErrInvalidRelease = errors.New("invalid release")
+
+// invalid marks err as the fault of what the release says.
+func invalid(err error) error {
+	if err == nil || errors.Is(err, ErrInvalidRelease) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", ErrInvalidRelease, err)
+}
 
 // Blob is a small piece of content with its descriptor.
 type Blob struct {
@@ -168,8 +183,10 @@ type Release struct {
 
 // ReadRelease reads the release at root with its template and carried files,
 // each verified against its digest. It fails with [ErrNotRelease] for any other
-// artifact, and with other errors when content is missing or wrong or when the
-// documents contradict each other. It does not look at signatures, nor at the images beyond their descriptors.
+// artifact, with [ErrInvalidRelease] when the documents break the format or
+// contradict each other, and with other errors when content is missing or not
+// what its digest says. It does not look at signatures, nor at the images beyond
+// their descriptors.
 func ReadRelease(ctx context.Context, src content.Fetcher, root ocispec.Descriptor) (*Release, error) {
 	index, _, err := FetchManifest(ctx, src, root)
 	if err != nil {
@@ -186,10 +203,10 @@ func ReadRelease(ctx context.Context, src content.Fetcher, root ocispec.Descript
 	r.Root.ArtifactType = TypeRelease
 	t := app.Template
 	if id, v := index.Annotations[AnnotationID], index.Annotations[ocispec.AnnotationVersion]; id != t.ID || v != t.Version {
-		return nil, fmt.Errorf("release %s calls itself %s %s, its template says %s %s", root.Digest, id, v, t.ID, t.Version)
+		return nil, invalid(fmt.Errorf("%s calls itself %s %s, its template says %s %s", root.Digest, id, v, t.ID, t.Version))
 	}
 	if err := r.addImages(index.Manifests[1:]); err != nil {
-		return nil, fmt.Errorf("release %s: %w", root.Digest, err)
+		return nil, invalid(fmt.Errorf("%s: %w", root.Digest, err))
 	}
 	return r, nil
 }
@@ -225,27 +242,41 @@ func (r *Release) addImages(list []ocispec.Descriptor) error {
 }
 
 func readApp(ctx context.Context, src content.Fetcher, desc ocispec.Descriptor) (*App, error) {
-	m, _, err := FetchManifest(ctx, src, desc)
+	data, err := fetchPart(ctx, src, desc, MaxManifestBytes)
 	if err != nil {
 		return nil, err
+	}
+	m, err := ParseManifest(desc.MediaType, data)
+	if err != nil {
+		return nil, invalid(fmt.Errorf("manifest %s: %w", desc.Digest, err))
 	}
 	if desc.MediaType != ocispec.MediaTypeImageManifest || m.ArtifactType != TypeApp || len(m.Blobs) == 0 || m.Blobs[0].MediaType != MediaTypeConfig {
 		return nil, fmt.Errorf("first manifest %s is not an app manifest: %w", desc.Digest, ErrNotRelease)
 	}
 	app := &App{}
-	if app.Config, err = Fetch(ctx, src, m.Blobs[0], MaxConfigBytes); err != nil {
+	if app.Config, err = fetchPart(ctx, src, m.Blobs[0], MaxConfigBytes); err != nil {
 		return nil, err
 	}
 	if app.Template, err = ParseConfig(app.Config); err != nil {
-		return nil, err
+		return nil, invalid(err)
 	}
 	if app.Files, err = readLayers(ctx, src, m.Blobs[1:]); err != nil {
 		return nil, err
 	}
 	if err := app.checkFiles(); err != nil {
-		return nil, err
+		return nil, invalid(err)
 	}
 	return app, nil
+}
+
+// fetchPart is Fetch for what a release names: that it names too much is its own
+// fault.
+func fetchPart(ctx context.Context, src content.Fetcher, desc ocispec.Descriptor, limit int64) ([]byte, error) {
+	data, err := Fetch(ctx, src, desc, limit)
+	if errors.Is(err, errdef.ErrSizeExceedsLimit) {
+		err = invalid(err)
+	}
+	return data, err
 }
 
 // readLayers reads the carried files. Their titles become paths when they are
@@ -259,14 +290,14 @@ func readLayers(ctx context.Context, src content.Fetcher, layers []ocispec.Descr
 		}
 		title := l.Annotations[ocispec.AnnotationTitle]
 		if _, twice := files[title]; twice || !validSource(title) {
-			return nil, fmt.Errorf("carried file %s has a bad or repeated title, %q", l.Digest, title)
+			return nil, invalid(fmt.Errorf("carried file %s has a bad or repeated title, %q", l.Digest, title))
 		}
-		data, err := Fetch(ctx, src, l, MaxFileBytes)
+		data, err := fetchPart(ctx, src, l, MaxFileBytes)
 		if err != nil {
 			return nil, err
 		}
 		if total += l.Size; total > MaxFilesBytes {
-			return nil, fmt.Errorf("the carried files are more than the %d bytes accepted", MaxFilesBytes)
+			return nil, invalid(fmt.Errorf("the carried files are more than the %d bytes accepted", MaxFilesBytes))
 		}
 		files[title] = data
 	}

@@ -358,6 +358,10 @@ func TestReadReleaseRefuses(t *testing.T) {
 			if err == nil || got != nil || !strings.Contains(err.Error(), tt.want) || tt.is != nil && !errors.Is(err, tt.is) {
 				t.Errorf("ReadRelease = %v, %v, want error %q %v", got, err, tt.want, tt.is)
 			}
+			// What is wrong, other than absent or damaged, is the release's own fault.
+			if got := errors.Is(err, artifact.ErrInvalidRelease); got != (tt.is == nil) {
+				t.Errorf("ReadRelease = %v, an ErrInvalidRelease: %t, want %t", err, got, tt.is == nil)
+			}
 			if tt.is != artifact.ErrNotRelease && errors.Is(err, artifact.ErrNotRelease) {
 				t.Errorf("ReadRelease = %v, which is %v", err, artifact.ErrNotRelease)
 			}

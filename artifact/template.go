@@ -31,7 +31,7 @@ type Template struct {
 	Parameters map[string]Parameter `json:"parameters,omitempty"`
 	Components map[string]Component `json:"components"`
 	// Requires lists the features a program must know to render the template.
-	// It is computed by [Template.Config], never authored.
+	// It is computed by [ParseTemplate], never authored.
 	Requires []string `json:"requires,omitempty"`
 }
 
@@ -104,10 +104,14 @@ type Value struct {
 
 // Expand returns the value with its references replaced, as [Text.Expand] does.
 func (v Value) Expand(resolve func(Reference) (any, error)) (any, error) {
+	return v.expand(resolve, MaxFileBytes)
+}
+
+func (v Value) expand(resolve func(Reference) (any, error), limit int) (any, error) {
 	if v.scalar != nil {
 		return v.scalar, nil
 	}
-	return v.Text.Expand(resolve)
+	return v.Text.expand(resolve, limit)
 }
 
 func (v *Value) set(raw any) error {

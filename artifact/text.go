@@ -1,6 +1,7 @@
 package artifact
 
 import (
+	"errors"
 	"fmt"
 	"regexp"
 	"strings"
@@ -146,22 +147,34 @@ func (t Text) References() []Reference {
 
 // Expand returns t with each reference replaced by what resolve gives for it. A
 // text that is one whole reference keeps the type of its value; any other is
-// a string, values formatted as by [Format].
+// a string, values formatted as by [Format]. It fails when that would be more than
+// MaxFileBytes.
 func (t Text) Expand(resolve func(Reference) (any, error)) (any, error) {
+	return t.expand(resolve, MaxFileBytes)
+}
+
+// errTooLong says that a text and its values are too much together: a few
+// references to one long value would fill the memory.
+var errTooLong = errors.New("the text with its values is too long")
+
+func (t Text) expand(resolve func(Reference) (any, error), limit int) (any, error) {
 	if len(t.parts) == 1 && t.parts[0].ref != nil {
 		return resolve(*t.parts[0].ref)
 	}
 	var b strings.Builder
 	for _, p := range t.parts {
-		if p.ref == nil {
-			b.WriteString(p.literal)
-			continue
+		s := p.literal
+		if p.ref != nil {
+			v, err := resolve(*p.ref)
+			if err != nil {
+				return nil, err
+			}
+			s = Format(v)
 		}
-		v, err := resolve(*p.ref)
-		if err != nil {
-			return nil, err
+		if b.Len()+len(s) > limit {
+			return nil, fmt.Errorf("%w: more than %d bytes", errTooLong, limit)
 		}
-		b.WriteString(Format(v))
+		b.WriteString(s)
 	}
 	return b.String(), nil
 }

@@ -12,12 +12,12 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
 
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
 	"oras.land/oras-go/v2/content"
@@ -28,17 +28,18 @@ import (
 
 // ExecuteOptions configure a copy. The zero value is a good default.
 type ExecuteOptions struct {
-	// Concurrency bounds the blobs copied at once; ≤ 0 means 4.
+	// Concurrency bounds what is copied at once; ≤ 0 means 4.
 	Concurrency int
-	// Attempts bounds the tries for one piece of content; ≤ 0 means 5.
+	// Attempts bounds the tries for one piece of content; ≤ 0 means 5. Requests
+	// that failed before any content moved are the transport's to repeat.
 	Attempts int
 	// Progress is told what happens; nil for nobody.
 	Progress Progress
 }
 
 // Execute copies what the destination lacks and then records the roots. Blobs go
-// in parallel, the largest first; manifests follow one by one, each behind what
-// it names. A failure is an [IncompleteError]: running the copy again continues
+// in parallel, the largest first; manifests follow, also in parallel, each behind
+// what it names. A failure is an [IncompleteError]: running the copy again continues
 // where it stopped.
 func (p *Plan) Execute(ctx context.Context, opts ExecuteOptions) error {
 	if opts.Concurrency <= 0 {
@@ -53,7 +54,7 @@ func (p *Plan) Execute(ctx context.Context, opts ExecuteOptions) error {
 	total, missing := p.Size()
 	x := &execution{plan: p, opts: opts}
 	x.stored.Store(total - missing)
-	opts.Progress.Begin(p)
+	opts.Progress.Begin(total, missing)
 	if err := x.run(ctx); err != nil {
 		if ctx.Err() != nil {
 			err = errors.Join(context.Cause(ctx), err)
@@ -72,28 +73,8 @@ type execution struct {
 func (x *execution) run(ctx context.Context) error {
 	blobs := slices.Clone(x.plan.Blobs)
 	slices.SortStableFunc(blobs, func(a, b Step) int { return cmp.Compare(b.Descriptor.Size, a.Descriptor.Size) })
-	g, gctx := errgroup.WithContext(ctx)
-	g.SetLimit(x.opts.Concurrency)
-	for _, s := range blobs {
-		if s.Stored {
-			continue
-		}
-		g.Go(func() error {
-			// A slot may come free after another copy failed.
-			if gctx.Err() != nil {
-				return gctx.Err()
-			}
-			return x.store(gctx, s)
-		})
-	}
-	if err := g.Wait(); err != nil {
-		return err
-	}
-	for _, s := range x.plan.Manifests {
-		if s.Stored {
-			continue
-		}
-		if err := x.store(ctx, s); err != nil {
+	for _, steps := range append([][]Step{blobs}, levels(x.plan.Manifests)...) {
+		if err := x.storeAll(ctx, steps); err != nil {
 			return err
 		}
 	}
@@ -102,19 +83,67 @@ func (x *execution) run(ctx context.Context) error {
 			return &CopyError{"destination", "record " + root.Name + " as", root.Descriptor, err}
 		}
 	}
+	if err := x.plan.dst.Commit(ctx); err != nil {
+		return fmt.Errorf("record the names at the destination: %w", err)
+	}
 	return nil
+}
+
+// levels sorts manifests, each of which stands behind all it names, into groups
+// that name only what is in groups before theirs.
+func levels(manifests []Step) [][]Step {
+	var out [][]Step
+	at := map[digest.Digest]int{}
+	for _, s := range manifests {
+		n := 0
+		for _, d := range s.behind {
+			if below, planned := at[d]; planned {
+				n = max(n, below+1)
+			}
+		}
+		at[s.Descriptor.Digest] = n
+		for len(out) <= n {
+			out = append(out, nil)
+		}
+		out[n] = append(out[n], s)
+	}
+	return out
+}
+
+// storeAll copies, in parallel, what is not stored.
+func (x *execution) storeAll(ctx context.Context, steps []Step) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(x.opts.Concurrency)
+	for _, s := range steps {
+		if s.Stored {
+			continue
+		}
+		g.Go(func() error {
+			// A slot may come free after another copy failed.
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			return x.store(ctx, s)
+		})
+	}
+	return g.Wait()
 }
 
 // store copies one piece of content, trying again what may pass.
 func (x *execution) store(ctx context.Context, s Step) error {
+	if d, ok := x.plan.dst.(Discarder); ok && s.Damaged {
+		if err := d.Discard(ctx, s.Descriptor); err != nil {
+			return &CopyError{"destination", "remove damaged", s.Descriptor, err}
+		}
+	}
 	for attempt := 1; ; attempt++ {
-		err := x.attempt(ctx, s)
+		begun, err := x.attempt(ctx, s)
 		if err == nil {
 			x.stored.Add(s.Descriptor.Size)
 			x.opts.Progress.Stored(s.Descriptor)
 			return nil
 		}
-		if attempt >= x.opts.Attempts || ctx.Err() != nil || !mayPass(err) {
+		if attempt >= x.opts.Attempts || ctx.Err() != nil || !mayPass(err, begun) {
 			return err
 		}
 		wait := 250 * time.Millisecond << (attempt - 1)
@@ -127,29 +156,31 @@ func (x *execution) store(ctx context.Context, s Step) error {
 	}
 }
 
-func (x *execution) attempt(ctx context.Context, s Step) error {
+// attempt copies one piece of content once; begun reports whether any of it was
+// read.
+func (x *execution) attempt(ctx context.Context, s Step) (begun bool, err error) {
 	src := &source{fetch: fetchFrom(s.item.Source), desc: s.Descriptor, progress: x.opts.Progress}
 	if s.data != nil {
 		src.fetch = func(_ context.Context, _ ocispec.Descriptor, offset int64) (io.ReadCloser, error) {
 			return io.NopCloser(bytes.NewReader(s.data[min(offset, int64(len(s.data))):])), nil
 		}
 	}
-	err := x.write(ctx, s, src)
+	err = x.write(ctx, s, src)
 	delivered, cause := src.stop()
 	if err == nil || errors.Is(err, errdef.ErrAlreadyExists) {
 		// Content that was there already, or mounted, was not read.
 		x.opts.Progress.Advance(s.Descriptor.Size - delivered)
-		return nil
+		return true, nil
 	}
 	x.opts.Progress.Advance(-delivered)
 	switch {
 	case cause != nil:
-		return cause
+		return delivered > 0, cause
 	case errors.Is(err, content.ErrMismatchedDigest), errors.Is(err, content.ErrTrailingData):
 		// The destination notices, but it is the source that is wrong.
-		return &CopyError{"source", "verify", s.Descriptor, err}
+		return delivered > 0, &CopyError{"source", "verify", s.Descriptor, err}
 	}
-	return &CopyError{"destination", "write", s.Descriptor, err}
+	return delivered > 0, &CopyError{"destination", "write", s.Descriptor, err}
 }
 
 // write hands the content to the destination in the best way it offers.
@@ -157,6 +188,10 @@ func (x *execution) write(ctx context.Context, s Step, src *source) error {
 	dst := x.plan.dst
 	if in, ok := dst.(Ingester); ok {
 		return in.Ingest(ctx, s.Descriptor, src.open)
+	}
+	if s.data != nil {
+		// A reader that an HTTP client knows how to rewind.
+		return dst.Push(ctx, s.Descriptor, bytes.NewReader(s.data))
 	}
 	push := func() error {
 		rc, err := src.open(ctx, 0)
@@ -167,7 +202,7 @@ func (x *execution) write(ctx context.Context, s Step, src *source) error {
 		return dst.Push(ctx, s.Descriptor, rc)
 	}
 	m, ok := dst.(registry.Mounter)
-	if !ok || s.data != nil || s.item.MountFrom == "" {
+	if !ok || s.item.MountFrom == "" {
 		return push()
 	}
 	pushed := false
@@ -223,7 +258,8 @@ func (s *source) fail(op string, err error) {
 }
 
 // fetchFrom returns how content of src is fetched from an offset on: in one step
-// where it can, by seeking, or by reading and throwing away.
+// where it can, by seeking, or by reading and throwing away, which is part of the
+// reading and not of the opening.
 func fetchFrom(src content.Fetcher) func(context.Context, ocispec.Descriptor, int64) (io.ReadCloser, error) {
 	if r, ok := src.(RangeFetcher); ok {
 		return func(ctx context.Context, desc ocispec.Descriptor, offset int64) (io.ReadCloser, error) {
@@ -235,13 +271,34 @@ func fetchFrom(src content.Fetcher) func(context.Context, ocispec.Descriptor, in
 	}
 	return func(ctx context.Context, desc ocispec.Descriptor, offset int64) (io.ReadCloser, error) {
 		rc, err := src.Fetch(ctx, desc)
-		if err == nil && offset > 0 {
-			if err = skip(rc, offset); err != nil {
+		if err != nil || offset == 0 {
+			return rc, err
+		}
+		if seeker, ok := rc.(io.Seeker); ok {
+			if _, err := seeker.Seek(offset, io.SeekStart); err != nil {
 				return nil, errors.Join(err, rc.Close())
 			}
+			return rc, nil
 		}
-		return rc, err
+		return &tail{rc, offset}, nil
 	}
+}
+
+// tail is content without its first bytes, which are read and thrown away before
+// the rest.
+type tail struct {
+	io.ReadCloser
+	skip int64
+}
+
+func (t *tail) Read(b []byte) (int, error) {
+	if t.skip > 0 {
+		n, err := io.CopyN(io.Discard, t.ReadCloser, t.skip)
+		if t.skip -= n; err != nil {
+			return 0, err
+		}
+	}
+	return t.ReadCloser.Read(b)
 }
 
 // open returns the content from offset on.
@@ -255,15 +312,6 @@ func (s *source) open(ctx context.Context, offset int64) (io.ReadCloser, error) 
 		s.count(offset)
 	}
 	return &counted{s, rc, s.desc.Size - offset}, nil
-}
-
-func skip(rc io.Reader, n int64) error {
-	if seeker, ok := rc.(io.Seeker); ok {
-		_, err := seeker.Seek(n, io.SeekStart)
-		return err
-	}
-	_, err := io.CopyN(io.Discard, rc, n)
-	return err
 }
 
 // counted is the content of a source from some offset on.
@@ -290,15 +338,19 @@ func (c *counted) Close() error { return c.rc.Close() }
 
 // mayPass reports whether trying again may help: connections that broke and
 // registries that are busy, but not a full disk, a missing blob or a wrong
-// digest.
-func mayPass(err error) bool {
-	var resp *errcode.ErrorResponse
-	if errors.As(err, &resp) {
-		return resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode >= 500
+// digest. begun says that content was moved. Before that, a busy registry and a
+// timeout are the transport's to try again, which it has done; only a request
+// whose body is half sent it cannot repeat.
+func mayPass(err error, begun bool) bool {
+	if resp := new(errcode.ErrorResponse); errors.As(err, &resp) {
+		return begun && (resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode >= 500)
 	}
 	// What began to arrive can arrive, whatever broke it off.
 	if side := new(CopyError); errors.As(err, &side) && side.Side == "source" && side.Op == "read" {
 		return true
+	}
+	if timeout := net.Error(nil); errors.As(err, &timeout) && timeout.Timeout() && !begun {
+		return false
 	}
 	if errors.As(err, new(*tls.CertificateVerificationError)) {
 		return false
@@ -310,62 +362,7 @@ func mayPass(err error) bool {
 
 type silent struct{}
 
-func (silent) Begin(*Plan)                                       {}
+func (silent) Begin(_, _ int64)                                  {}
 func (silent) Advance(int64)                                     {}
 func (silent) Stored(ocispec.Descriptor)                         {}
 func (silent) Retrying(ocispec.Descriptor, error, time.Duration) {}
-
-// Repository is a destination in a registry.
-type Repository struct {
-	registry.Repository
-}
-
-// Name tags root and its signature tags; the root is tagged last, because its
-// tag is what others wait for.
-func (r Repository) Name(ctx context.Context, root Root) error {
-	for _, t := range root.Tags {
-		if err := r.tag(ctx, t.Descriptor, t.Name); err != nil {
-			return err
-		}
-	}
-	_, tag, tagged := cutTag(root.Name)
-	if !tagged {
-		return nil
-	}
-	return r.tag(ctx, root.Descriptor, tag)
-}
-
-// tag writes a tag unless it stands already: a registry whose tags are immutable
-// refuses even the same again.
-func (r Repository) tag(ctx context.Context, desc ocispec.Descriptor, name string) error {
-	if have, err := r.Resolve(ctx, name); err == nil && have.Digest == desc.Digest {
-		return nil
-	}
-	if err := r.Tag(ctx, desc, name); err != nil {
-		return fmt.Errorf("tag %s: %w", name, err)
-	}
-	return nil
-}
-
-// Mount takes a blob from another repository of the same registry.
-func (r Repository) Mount(ctx context.Context, desc ocispec.Descriptor, from string, get func() (io.ReadCloser, error)) error {
-	m, ok := r.Repository.(registry.Mounter)
-	if !ok {
-		return errdef.ErrUnsupported
-	}
-	return m.Mount(ctx, desc, from, get)
-}
-
-var _ content.Pusher = Repository{}
-
-// cutTag splits HOST/REPO:TAG; tagged is false for a name with a digest or
-// without anything behind the repository.
-func cutTag(name string) (repository, tag string, tagged bool) {
-	if repository, _, ok := strings.Cut(name, "@"); ok {
-		return repository, "", false
-	}
-	if i := strings.LastIndexByte(name, ':'); i > strings.LastIndexByte(name, '/') {
-		return name[:i], name[i+1:], true
-	}
-	return name, "", false
-}

@@ -5,13 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
-	"net"
 	"net/http"
 	"net/url"
 	"slices"
 	"sync"
-	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -69,6 +66,9 @@ func TestCopyIsComplete(t *testing.T) {
 	}
 	if err := p.Execute(t.Context(), mirror.ExecuteOptions{Progress: w}); err != nil {
 		t.Fatalf("Execute = %v", err)
+	}
+	if w.total != total || w.missing != missing {
+		t.Errorf("Begin(%d, %d), want %d, %d", w.total, w.missing, total, missing)
 	}
 	if w.begun != 1 || w.advanced != total || len(w.stored) != p.Missing() {
 		t.Errorf("progress = %d begun, %d bytes, %d stored, want 1, %d, %d", w.begun, w.advanced, len(w.stored), total, p.Missing())
@@ -145,115 +145,27 @@ func TestCopyContinues(t *testing.T) {
 	}
 }
 
-func TestRetry(t *testing.T) {
+// Manifests of one level are copied at once; one by one would never end here.
+func TestManifestsInParallel(t *testing.T) {
 	t.Parallel()
-	tests := []struct {
-		name string
-		err  error
-	}{
-		{"short", io.EOF},
-		{"cut", io.ErrUnexpectedEOF},
-		{"reset", &net.OpError{Op: "read", Err: syscall.ECONNRESET}},
-		{"broken in its own way", errors.New("http2: stream closed")},
-	}
-	for _, tt := range tests {
-		for _, resume := range []bool{false, true} {
-			t.Run(fmt.Sprintf("%s, resumed %t", tt.name, resume), func(t *testing.T) {
-				t.Parallel()
-				synctest.Test(t, func(t *testing.T) {
-					src, dst, w := newStore(t), newDestination(t), &watcher{}
-					f := newFixture(src)
-					m, err := content.FetchAll(t.Context(), src, f.arm64)
-					if err != nil {
-						t.Fatal(err)
-					}
-					layer := blobsOf(t, m)[2]
-					cut := &faulty{Source: src, digest: layer.Digest, times: 2, after: 5000, err: tt.err}
-					var to mirror.Destination = dst
-					in := &ingester{destination: dst, partial: map[digest.Digest][]byte{}}
-					if resume {
-						to = in
-					}
-					p := plan(t, to, item(cut, "1.0.0"))
-					if err := p.Execute(t.Context(), mirror.ExecuteOptions{Progress: w, Concurrency: 1}); err != nil {
-						t.Fatalf("Execute = %v", err)
-					}
-					if cut.fetched != 3 || len(w.retried) != 2 || w.retried[1] != 2*w.retried[0] {
-						t.Errorf("fetched %d times, retried after %v, want 3 and twice, longer each time", cut.fetched, w.retried)
-					}
-					if total, _ := p.Size(); w.advanced != total {
-						t.Errorf("progress = %d bytes, want %d", w.advanced, total)
-					}
-					if resume && !slices.Equal(in.offsets[:3], []int64{0, 5000, 5000}) {
-						t.Errorf("offsets = %v, want 0, 5000, 5000 first", in.offsets[:3])
-					}
-				})
-			})
+	synctest.Test(t, func(t *testing.T) {
+		src, dst := newStore(t), newDestination(t)
+		one, two := src.image("one", nil), src.image("two", nil)
+		root := src.index(nil, one, two)
+		src.tag(root, "1")
+		var both sync.WaitGroup
+		both.Add(2)
+		dst.fail = func(_ context.Context, d ocispec.Descriptor) error {
+			if d.Digest == one.Digest || d.Digest == two.Digest {
+				both.Done()
+				both.Wait()
+			}
+			return nil
 		}
-	}
-}
-
-func TestRetryGivesUp(t *testing.T) {
-	t.Parallel()
-	tests := []struct {
-		name         string
-		attempts     int
-		source       error // what reading gives
-		destination  error // what writing gives
-		side         string
-		wantAttempts int
-	}{
-		{"source", 0, io.ErrUnexpectedEOF, nil, "source", 5},
-		{"one attempt", 1, io.ErrUnexpectedEOF, nil, "source", 1},
-		{"registry is busy", 3, nil, &errcode.ErrorResponse{Method: "PUT", URL: &url.URL{}, StatusCode: http.StatusServiceUnavailable}, "destination", 3},
-		{"registry refuses", 3, nil, &errcode.ErrorResponse{Method: "PUT", URL: &url.URL{}, StatusCode: http.StatusForbidden}, "destination", 1},
-		{"connection refused", 3, nil, &url.Error{Op: "Put", Err: &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}}, "destination", 3},
-		{"disk full", 3, nil, &fs.PathError{Op: "write", Err: syscall.ENOSPC}, "destination", 1},
-		{"file too large for FAT", 3, nil, &fs.PathError{Op: "write", Err: syscall.EFBIG}, "destination", 1},
-		{"stick pulled out", 3, nil, &fs.PathError{Op: "write", Err: syscall.EIO}, "destination", 1},
-		{"not allowed", 3, nil, &fs.PathError{Op: "open", Err: syscall.EACCES}, "destination", 1},
-		{"wrong bytes", 3, nil, content.ErrMismatchedDigest, "source", 1},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			t.Parallel()
-			synctest.Test(t, func(t *testing.T) {
-				src, dst, w := newStore(t), newDestination(t), &watcher{}
-				layer := src.layer("layer")
-				src.tag(src.image("image", nil, layer), "1")
-				bad := &faulty{Source: src, digest: layer.Digest, after: 2}
-				if tt.source != nil {
-					bad.times, bad.err = -1, tt.source
-				}
-				tries := 0
-				dst.fail = func(_ context.Context, d ocispec.Descriptor) error {
-					if d.Digest != layer.Digest {
-						return nil
-					}
-					tries++
-					return tt.destination
-				}
-				err := plan(t, dst, item(bad, "1")).Execute(t.Context(), mirror.ExecuteOptions{Attempts: tt.attempts, Progress: w, Concurrency: 1})
-				var incomplete *mirror.IncompleteError
-				var failed *mirror.CopyError
-				if !errors.As(err, &incomplete) || !errors.As(err, &failed) {
-					t.Fatalf("Execute = %v, want an IncompleteError with a CopyError", err)
-				}
-				if failed.Side != tt.side || failed.Desc.Digest != layer.Digest {
-					t.Errorf("CopyError = %v, want one of the %s for the layer", failed, tt.side)
-				}
-				if tries != tt.wantAttempts || len(w.retried) != tt.wantAttempts-1 {
-					t.Errorf("tried %d times, said so %d times, want %d attempts", tries, len(w.retried), tt.wantAttempts)
-				}
-				if w.advanced != incomplete.Stored {
-					t.Errorf("progress = %d bytes, want the %d stored", w.advanced, incomplete.Stored)
-				}
-				if len(dst.named) != 0 {
-					t.Error("the root was named")
-				}
-			})
-		})
-	}
+		if err := plan(t, dst, item(src, "1")).Execute(t.Context(), mirror.ExecuteOptions{}); err != nil || dst.committed != 1 {
+			t.Errorf("Execute = %v with %d commits, want nil and 1", err, dst.committed)
+		}
+	})
 }
 
 // absent is a source that has lost one piece of content.

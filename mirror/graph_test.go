@@ -132,10 +132,11 @@ type destination struct {
 	t  *testing.T
 	mu sync.Mutex
 	// pushed counts by digest; named holds the roots.
-	pushed map[digest.Digest]int
-	named  []mirror.Root
-	// fail is asked before each push.
-	fail func(ctx context.Context, desc ocispec.Descriptor) error
+	pushed    map[digest.Digest]int
+	named     []mirror.Root
+	committed int
+	// fail is asked before each push, failAfter once its content was read.
+	fail, failAfter func(ctx context.Context, desc ocispec.Descriptor) error
 }
 
 func newDestination(t *testing.T) *destination {
@@ -151,6 +152,11 @@ func (d *destination) Push(ctx context.Context, desc ocispec.Descriptor, r io.Re
 	data, err := content.ReadAll(r, desc)
 	if err != nil {
 		return err
+	}
+	if d.failAfter != nil {
+		if err := d.failAfter(ctx, desc); err != nil {
+			return err
+		}
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -188,6 +194,13 @@ func (d *destination) Name(ctx context.Context, root mirror.Root) error {
 	return nil
 }
 
+func (d *destination) Commit(context.Context) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.committed++
+	return nil
+}
+
 // ingester is a destination that keeps what arrived of interrupted content.
 type ingester struct {
 	*destination
@@ -220,12 +233,16 @@ func (d *ingester) Ingest(ctx context.Context, desc ocispec.Descriptor, open fun
 type watcher struct {
 	mu       sync.Mutex
 	begun    int
+	total    int64
+	missing  int64
 	advanced int64
 	stored   map[digest.Digest]int
 	retried  []time.Duration
 }
 
-func (w *watcher) Begin(*mirror.Plan) { w.begun++ }
+func (w *watcher) Begin(total, missing int64) {
+	w.begun, w.total, w.missing = w.begun+1, total, missing
+}
 
 func (w *watcher) Advance(n int64) {
 	w.mu.Lock()

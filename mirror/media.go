@@ -54,9 +54,17 @@ func (m *Media) Ingest(ctx context.Context, desc ocispec.Descriptor, open func(c
 	return m.w.Ingest(ctx, desc, open)
 }
 
+// Discard removes a damaged file of desc's digest.
+func (m *Media) Discard(ctx context.Context, desc ocispec.Descriptor) error {
+	if err := m.w.Delete(ctx, desc); err != nil && !errors.Is(err, errdef.ErrNotFound) {
+		return err
+	}
+	return nil
+}
+
 // Name lists root in index.json under its full name and under a tag-shaped
-// alias, its signature tags likewise, and its referrers without a name, and
-// makes that durable.
+// alias, its signature tags likewise, and its referrers without a name, at the
+// next Commit.
 func (m *Media) Name(ctx context.Context, root Root) error {
 	repository, tag, tagged := cutTag(root.Name)
 	if !tagged {
@@ -77,22 +85,26 @@ func (m *Media) Name(ctx context.Context, root Root) error {
 			return err
 		}
 	}
-	return m.w.Commit(ctx)
+	return nil
 }
+
+// Commit writes index.json, once for all names since the last time.
+func (m *Media) Commit(ctx context.Context) error { return m.w.Commit(ctx) }
 
 // alias returns the short name for tools that cannot address a full one. Where
 // something else has it already, the repository's whole path is used, then a
 // piece of the digest.
 func (m *Media) alias(ctx context.Context, repository, tag string, desc ocispec.Descriptor) string {
 	short := path.Base(repository)
-	if _, data, err := artifact.FetchManifest(ctx, m.w, desc); err == nil {
-		if r, err := artifact.ReadRelease(ctx, m.w, artifact.Describe(desc.MediaType, data)); err == nil {
-			short = r.App.Template.ShortName()
+	// The id is not compared with the template's: an alias only has to be free.
+	if root, _, err := artifact.FetchManifest(ctx, m.w, desc); err == nil && root.ArtifactType == artifact.TypeRelease {
+		if id := root.Annotations[artifact.AnnotationID]; id != "" {
+			short = path.Base(id)
 		}
 	}
 	long := strings.NewReplacer("/", "-", ":", "-", "[", "", "]", "").Replace(repository)
 	for _, name := range []string{short, long} {
-		if alias := name + "-" + tag; len(alias) <= maxTag && m.free(alias, repository+":"+tag) {
+		if alias := name + "-" + tag; artifact.IsTag(alias) && m.free(alias, repository+":"+tag) {
 			return alias
 		}
 	}
@@ -109,9 +121,6 @@ func (m *Media) free(alias, name string) bool {
 	return true
 }
 
-// maxTag is the longest tag that registries accept.
-const maxTag = 128
-
 // Peek returns a destination that only answers what the media in dir holds, for
 // a plan that will not be executed. It creates nothing; a directory that is not
 // there holds nothing.
@@ -125,22 +134,43 @@ func Peek(dir string) (Destination, error) {
 	return peek{l}, nil
 }
 
-type peek struct{ *layout.Layout }
+// peek is media to look at.
+type peek struct {
+	held *layout.Layout // nil for media that is not there
+}
 
 func (p peek) Exists(ctx context.Context, desc ocispec.Descriptor) (bool, error) {
-	if p.Layout == nil {
+	if p.held == nil {
 		return false, nil
 	}
-	return p.Layout.Exists(ctx, desc)
+	return p.held.Exists(ctx, desc)
 }
 
 func (p peek) Fetch(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
-	if p.Layout == nil {
+	if p.held == nil {
 		return nil, errdef.ErrNotFound
 	}
-	return p.Layout.Fetch(ctx, desc)
+	return p.held.Fetch(ctx, desc)
 }
 
 func (peek) Push(context.Context, ocispec.Descriptor, io.Reader) error { return errdef.ErrUnsupported }
 
 func (peek) Name(context.Context, Root) error { return errdef.ErrUnsupported }
+
+func (peek) Commit(context.Context) error { return errdef.ErrUnsupported }
+
+// OpenSource opens the repository called name, HOST/REPO, of the media in dir for
+// reading. It writes nothing and takes no lock; it shows the media as it is now,
+// and needs no closing. It fails with errdef.ErrNotFound when the media has no
+// such repository.
+func OpenSource(dir, name string) (Source, error) {
+	l, err := layout.Open(dir)
+	if err != nil {
+		return nil, fmt.Errorf("open media %s: %w", dir, err)
+	}
+	r, ok := l.Lookup(name)
+	if !ok {
+		return nil, fmt.Errorf("media %s: repository %s: %w", dir, name, errdef.ErrNotFound)
+	}
+	return r, nil
+}

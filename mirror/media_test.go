@@ -1,16 +1,25 @@
 package mirror_test
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/specs-go"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"oras.land/oras-go/v2/content"
 	"oras.land/oras-go/v2/errdef"
 
+	"github.com/sealift/sealift/artifact"
 	"github.com/sealift/sealift/internal/layout"
 	"github.com/sealift/sealift/mirror"
 )
@@ -104,6 +113,231 @@ func TestMediaResumes(t *testing.T) {
 	}
 }
 
+func blobPath(dir string, d digest.Digest) string {
+	return filepath.Join(dir, "blobs", "sha256", d.Encoded())
+}
+
+// flip changes one bit of a file.
+func flip(t *testing.T, path string) {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data[len(data)/2] ^= 1
+	if err := os.Chmod(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A copy onto damaged media must not call a root complete that is not, and mends
+// what it looks at: manifests always, blobs when asked to.
+func TestCopyMendsMedia(t *testing.T) {
+	t.Parallel()
+	src := newStore(t)
+	f := newFixture(src)
+	m, err := content.FetchAll(t.Context(), src, f.amd64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	layer := blobsOf(t, m)[1]
+	all := func(dir string) []string {
+		return []string{blobPath(dir, f.root.Digest), blobPath(dir, f.amd64.Digest), blobPath(dir, f.sig.Digest), blobPath(dir, layer.Digest)}
+	}
+	tests := []struct {
+		name    string
+		check   bool
+		damage  func(t *testing.T, dir string)
+		damaged int
+		sound   bool // afterwards
+	}{
+		{"nothing", true, func(*testing.T, string) {}, 0, true},
+		{"flipped root", false, func(t *testing.T, dir string) { flip(t, blobPath(dir, f.root.Digest)) }, 1, true},
+		{"flipped child", false, func(t *testing.T, dir string) { flip(t, blobPath(dir, f.amd64.Digest)) }, 1, true},
+		{"flipped layer, unchecked", false, func(t *testing.T, dir string) { flip(t, blobPath(dir, layer.Digest)) }, 0, false},
+		{"flipped layer", true, func(t *testing.T, dir string) { flip(t, blobPath(dir, layer.Digest)) }, 1, true},
+		{"all of it", true, func(t *testing.T, dir string) {
+			for _, path := range all(dir) {
+				flip(t, path)
+			}
+		}, 4, true},
+		{"truncated", true, func(t *testing.T, dir string) {
+			for _, path := range all(dir) {
+				if err := os.Truncate(path, 1); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}, 0, true}, // another size is as good as nothing
+		{"a directory in its place", false, func(t *testing.T, dir string) {
+			path := blobPath(dir, f.amd64.Digest)
+			if err := errors.Join(os.Remove(path), os.Mkdir(path, 0o755)); err != nil {
+				t.Fatal(err)
+			}
+		}, 0, false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			dir, w := t.TempDir(), &watcher{}
+			if err := copyTo(t, src, dir, mirror.ExecuteOptions{}); err != nil {
+				t.Fatal(err)
+			}
+			tt.damage(t, dir)
+			media, err := mirror.OpenMedia(t.Context(), dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer media.Close()
+			p, err := mirror.NewPlan(t.Context(), media, []mirror.Item{item(src, "1.0.0")}, mirror.PlanOptions{Check: tt.check, Progress: w})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if p.Damaged() != tt.damaged || p.Missing() < tt.damaged || tt.check && (w.begun != 1 || w.total != w.missing || w.advanced < w.total) {
+				t.Errorf("Damaged() = %d, Missing() = %d, progress %+v, want %d damaged", p.Damaged(), p.Missing(), w, tt.damaged)
+			}
+			err = p.Execute(t.Context(), mirror.ExecuteOptions{})
+			if err == nil {
+				_, err = mirror.Verify(t.Context(), repository(t, dir), f.root, nil)
+			}
+			if (err == nil) != tt.sound {
+				t.Errorf("copy and verify = %v, want success: %t", err, tt.sound)
+			}
+		})
+	}
+}
+
+// worn is a store on a disk that does not give some of it back.
+type worn struct {
+	mirror.Source
+	lost []ocispec.Descriptor
+}
+
+func (w worn) Fetch(ctx context.Context, d ocispec.Descriptor) (io.ReadCloser, error) {
+	rc, err := w.Source.Fetch(ctx, d)
+	if err != nil || !slices.ContainsFunc(w.lost, func(l ocispec.Descriptor) bool { return l.Digest == d.Digest }) {
+		return rc, err
+	}
+	return struct {
+		io.Reader
+		io.Closer
+	}{failing{&fs.PathError{Op: "read", Path: "blob", Err: syscall.EIO}}, rc}, nil
+}
+
+// A sector that cannot be read is damage, and does not hide the rest.
+func TestVerifyUnreadable(t *testing.T) {
+	t.Parallel()
+	src := newStore(t)
+	f := newFixture(src)
+	m, err := content.FetchAll(t.Context(), src, f.arm64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	blobs := blobsOf(t, m)
+	_, err = mirror.Verify(t.Context(), worn{src, append(blobs, f.sbom, f.childSig)}, f.root, nil)
+	var damage *mirror.DamageError
+	if !errors.As(err, &damage) || len(damage.Unreadable) != 5 || len(damage.Corrupt)+len(damage.Missing) != 0 {
+		t.Fatalf("Verify = %v, want 5 unreadable", err)
+	}
+	if !strings.Contains(err.Error(), "0 corrupt, 5 unreadable, 0 missing, the first is "+damage.Unreadable[0].Digest.String()) {
+		t.Errorf("Verify = %v, want the counts and the first", err)
+	}
+	if !slices.IsSortedFunc(damage.Unreadable, func(a, b ocispec.Descriptor) int { return strings.Compare(a.Digest.String(), b.Digest.String()) }) {
+		t.Errorf("Unreadable = %v, want it sorted", damage.Unreadable)
+	}
+}
+
+// What is no damage ends the verification, and is told once.
+func TestVerifyFails(t *testing.T) {
+	t.Parallel()
+	src := newStore(t)
+	f := newFixture(src)
+	denied := errors.New("denied")
+	for _, d := range []ocispec.Descriptor{f.arm64, f.root} {
+		_, err := mirror.Verify(t.Context(), &faulty{Source: src, digest: d.Digest, times: -1, err: denied}, f.root, nil)
+		var outer, inner *mirror.CopyError
+		if !errors.Is(err, denied) || errors.Is(err, mirror.ErrDamaged) || !errors.As(err, &outer) || errors.As(outer.Err, &inner) {
+			t.Errorf("Verify = %v, want one CopyError", err)
+		}
+	}
+}
+
+// However many roots are named, index.json is written once.
+func TestMediaCommitsOnce(t *testing.T) {
+	t.Parallel()
+	src, dir := newStore(t), t.TempDir()
+	newFixture(src)
+	m, err := mirror.OpenMedia(t.Context(), dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var items []mirror.Item
+	for i := range 20 {
+		items = append(items, mirror.Item{Source: src, Reference: "1.0.0", Name: fmt.Sprintf("example.com/shop:1.0.%d", i)})
+	}
+	if err := errors.Join(plan(t, m, items...).Execute(t.Context(), mirror.ExecuteOptions{}), m.Close()); err != nil {
+		t.Fatal(err)
+	}
+	slots, err := filepath.Glob(filepath.Join(dir, "sealift", "index.*.json"))
+	if err != nil || len(slots) != 1 || filepath.Base(slots[0]) != "index.1.json" {
+		t.Errorf("slots = %q, %v, want that of one commit", slots, err)
+	}
+	l, err := layout.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := len(l.Roots()); got != 20+4 {
+		t.Errorf("%d roots on the media, want 20 and 4 signature tags", got)
+	}
+}
+
+// A release's short name is on its index; its template and files are not read
+// for it.
+func TestMediaAlias(t *testing.T) {
+	t.Parallel()
+	for id, want := range map[string]string{"example.com/fancy": "fancy-1.0.0", "": "shop-1.0.0", "example.com/no tag": "example.com-shop-1.0.0"} {
+		src, dir := newStore(t), t.TempDir()
+		src.tag(src.doc(ocispec.MediaTypeImageIndex, ocispec.Index{
+			Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex, ArtifactType: artifact.TypeRelease,
+			Manifests: []ocispec.Descriptor{}, Annotations: map[string]string{artifact.AnnotationID: id},
+		}), "1.0.0")
+		if err := copyTo(t, src, dir, mirror.ExecuteOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		l, err := layout.Open(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := l.Resolve(t.Context(), want); err != nil {
+			t.Errorf("Resolve(%s) = %v, want the release %q under its alias", want, err, id)
+		}
+	}
+}
+
+func TestOpenSource(t *testing.T) {
+	t.Parallel()
+	src, dir := newStore(t), t.TempDir()
+	f := newFixture(src)
+	if err := copyTo(t, src, dir, mirror.ExecuteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	media, err := mirror.OpenSource(dir, "example.com/shop")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := mirror.Verify(t.Context(), media, f.root, nil); err != nil {
+		t.Errorf("Verify = %v", err)
+	}
+	if _, err := mirror.OpenSource(dir, "example.com/other"); !errors.Is(err, errdef.ErrNotFound) {
+		t.Errorf("OpenSource of another repository = %v, want %v", err, errdef.ErrNotFound)
+	}
+	if _, err := mirror.OpenSource(filepath.Join(dir, "none"), "example.com/shop"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("OpenSource of no directory = %v, want %v", err, fs.ErrNotExist)
+	}
+}
+
 func TestVerify(t *testing.T) {
 	t.Parallel()
 	src := newStore(t)
@@ -113,23 +347,6 @@ func TestVerify(t *testing.T) {
 		t.Fatal(err)
 	}
 	blobs := blobsOf(t, m)
-	blobPath := func(dir string, d digest.Digest) string {
-		return filepath.Join(dir, "blobs", "sha256", d.Encoded())
-	}
-	flip := func(t *testing.T, path string) {
-		t.Helper()
-		data, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		data[len(data)/2] ^= 1
-		if err := os.Chmod(path, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, data, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
 	tests := []struct {
 		name             string
 		damage           func(t *testing.T, dir string)

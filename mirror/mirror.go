@@ -4,7 +4,7 @@
 // A delivery has two halves. [NewPlan] resolves the closure of each root –
 // children, configs, layers, and the referrers and signature tags of every
 // manifest, recursively – reading manifests only, and finds out what the
-// destination has already. [Plan.Execute] copies the rest: content before the
+// destination has already, and whether it has it whole. [Plan.Execute] copies the rest: content before the
 // manifests that name it, names last, so that whatever is interrupted leaves a
 // destination that is sound and that the next run completes.
 //
@@ -42,15 +42,28 @@ type RangeFetcher interface {
 type Destination interface {
 	content.ReadOnlyStorage
 	content.Pusher
-	// Name records root and everything listed in it, once all of its content
-	// is stored. It is called for one root at a time.
+	// Name notes root and everything listed in it, once all of its content is
+	// stored. It is called for one root at a time. What it notes may stand at
+	// once or wait for Commit.
 	Name(ctx context.Context, root Root) error
+	// Commit makes all that was named durable. It is called once, behind the
+	// last Name; a destination that is never committed may forget its names.
+	Commit(ctx context.Context) error
 }
 
 // Ingester is a destination that continues what an earlier attempt began. open
 // returns the content from offset on.
 type Ingester interface {
 	Ingest(ctx context.Context, desc ocispec.Descriptor, open func(ctx context.Context, offset int64) (io.ReadCloser, error)) error
+}
+
+// Discarder is a destination that can remove content which turned out to be
+// damaged, so that it can be written again. Other destinations are simply written
+// to: a registry replaces what it has. It is not called Delete, because a
+// registry's Delete takes along every tag of a manifest.
+type Discarder interface {
+	// Discard removes desc, which need not be there.
+	Discard(ctx context.Context, desc ocispec.Descriptor) error
 }
 
 // Root is one artifact of a plan under the name it has at the destination.
@@ -74,8 +87,9 @@ type Tag struct {
 
 // Progress is told what happens. Its methods are called concurrently.
 type Progress interface {
-	// Begin is called once, before anything is copied.
-	Begin(p *Plan)
+	// Begin is called once, before anything else: of total bytes of content,
+	// missing are to be copied or read.
+	Begin(total, missing int64)
 	// Advance counts n bytes of content written; a negative n takes back what
 	// turned out to be needed again.
 	Advance(n int64)

@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
+	"slices"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -30,7 +30,19 @@ type Item struct {
 type PlanOptions struct {
 	// Concurrency bounds the manifests read at once; ≤ 0 means 8.
 	Concurrency int
+	// Check reads whatever the destination has already, blobs too, and plans to
+	// replace what is damaged. Without it only manifests are read there.
+	Check bool
+	// Progress is told of what Check reads; nil for nobody.
+	Progress Progress
 }
+
+// Bounds on one plan, whose manifests stand in memory until they are copied: a
+// few indexes can name millions.
+const (
+	maxManifests     = 100_000
+	maxManifestBytes = 256 << 20 // of all of them
+)
 
 // Plan is what a copy will do: a snapshot of the closure and of what the
 // destination lacks.
@@ -50,9 +62,13 @@ type Step struct {
 	Descriptor ocispec.Descriptor
 	// Stored says that the destination has it already.
 	Stored bool
+	// Damaged says that the destination has it and that it is not what its digest
+	// says. It is not Stored then, and will be replaced.
+	Damaged bool
 
-	data []byte // a manifest's bytes
-	item Item
+	data   []byte          // a manifest's bytes, nil once it is known to be stored
+	behind []digest.Digest // the manifests that one names
+	item   Item
 }
 
 // Size returns the bytes of the whole closure and how many of them the
@@ -70,11 +86,16 @@ func (p *Plan) Size() (total, missing int64) {
 }
 
 // Missing counts the pieces of content the destination lacks.
-func (p *Plan) Missing() int {
+func (p *Plan) Missing() int { return p.count(func(s Step) bool { return !s.Stored }) }
+
+// Damaged counts the pieces of content the destination has and will have replaced.
+func (p *Plan) Damaged() int { return p.count(func(s Step) bool { return s.Damaged }) }
+
+func (p *Plan) count(is func(Step) bool) int {
 	n := 0
 	for _, steps := range [][]Step{p.Manifests, p.Blobs} {
 		for _, s := range steps {
-			if !s.Stored {
+			if is(s) {
 				n++
 			}
 		}
@@ -82,10 +103,12 @@ func (p *Plan) Missing() int {
 	return n
 }
 
-// NewPlan resolves items, walks their closures and asks dst what it has. Only
-// manifests are read, nothing is written. It fails when an item cannot be
-// resolved or when the source lacks any manifest of a closure: what cannot be
-// carried whole is not begun.
+// NewPlan resolves items, walks their closures and asks dst what it has. Manifests
+// that dst has are read there and verified, for a root must not be named while
+// one is damaged; blobs only when the options say so. Nothing is written. It fails
+// when an item cannot be resolved or when the source lacks any manifest of a
+// closure, for what cannot be carried whole is not begun, and with
+// errdef.ErrSizeExceedsLimit for a closure beyond all measure.
 func NewPlan(ctx context.Context, dst Destination, items []Item, opts PlanOptions) (*Plan, error) {
 	if opts.Concurrency <= 0 {
 		opts.Concurrency = 8
@@ -97,7 +120,7 @@ func NewPlan(ctx context.Context, dst Destination, items []Item, opts PlanOption
 		if err != nil {
 			return nil, fmt.Errorf("resolve %s: %w", item.Name, err)
 		}
-		w := &walk{item: item, nodes: map[digest.Digest]*node{}, limit: opts.Concurrency}
+		w := &walk{item: item, nodes: map[digest.Digest]*node{}, limit: opts.Concurrency, keep: true, known: known}
 		root, err := w.closure(ctx, plain(desc))
 		if err != nil {
 			return nil, fmt.Errorf("plan %s: %w", item.Name, err)
@@ -106,28 +129,10 @@ func NewPlan(ctx context.Context, dst Destination, items []Item, opts PlanOption
 		p.Roots = append(p.Roots, root)
 		w.appendSteps(p, root.Descriptor.Digest, known)
 	}
-	if err := p.probe(ctx, opts.Concurrency); err != nil {
+	if err := p.probe(ctx, opts); err != nil {
 		return nil, err
 	}
 	return p, nil
-}
-
-// probe asks the destination for everything once.
-func (p *Plan) probe(ctx context.Context, limit int) error {
-	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(limit)
-	for _, steps := range [][]Step{p.Manifests, p.Blobs} {
-		for i := range steps {
-			s := &steps[i]
-			g.Go(func() (err error) {
-				if s.Stored, err = p.dst.Exists(ctx, s.Descriptor); err != nil {
-					return &CopyError{"destination", "look for", s.Descriptor, err}
-				}
-				return nil
-			})
-		}
-	}
-	return g.Wait()
 }
 
 // plain strips a descriptor to what identifies content, and the platform an
@@ -140,16 +145,22 @@ func plain(d ocispec.Descriptor) ocispec.Descriptor {
 type walk struct {
 	item  Item
 	limit int
+	// keep holds on to the bytes of manifests.
+	keep bool
+	// known is what the plan has from other walks, which is not counted again.
+	known *planned
 	// onError decides about a manifest that cannot be read: nil goes on
 	// without it. Without onError, such an error ends the walk.
 	onError func(ocispec.Descriptor, error) error
 	nodes   map[digest.Digest]*node
+	bytes   int64 // of the manifests in nodes, as their descriptors say
 }
 
 // node is a manifest of a closure with the manifests that must stand before it.
 type node struct {
 	desc      ocispec.Descriptor
 	data      []byte
+	subject   digest.Digest
 	blobs     []ocispec.Descriptor
 	children  []ocispec.Descriptor
 	referrers []ocispec.Descriptor
@@ -163,7 +174,9 @@ func (w *walk) closure(ctx context.Context, root ocispec.Descriptor) (Root, erro
 		return Root{}, fmt.Errorf("%s has media type %q, want a manifest or an index", root.Digest, root.MediaType)
 	}
 	out := Root{Descriptor: root}
-	w.nodes[root.Digest] = nil
+	if err := w.claim(root); err != nil {
+		return Root{}, err
+	}
 	for level := []ocispec.Descriptor{root}; len(level) > 0; {
 		read := make([]*node, len(level))
 		g, gctx := errgroup.WithContext(ctx)
@@ -180,33 +193,51 @@ func (w *walk) closure(ctx context.Context, root ocispec.Descriptor) (Root, erro
 		if err := g.Wait(); err != nil {
 			return Root{}, err
 		}
-		var next []ocispec.Descriptor
-		enqueue := func(d ocispec.Descriptor) {
-			if _, seen := w.nodes[d.Digest]; !seen {
-				w.nodes[d.Digest] = nil
-				next = append(next, d)
-			}
-		}
+		level = nil
 		for _, n := range read {
 			if n == nil {
 				continue
 			}
 			w.nodes[n.desc.Digest] = n
-			for _, d := range n.children {
-				enqueue(d)
-			}
-			for _, d := range n.referrers {
-				enqueue(d)
-			}
-			for _, t := range n.tags {
-				enqueue(t.Descriptor)
+			for _, d := range n.next() {
+				if _, seen := w.nodes[d.Digest]; seen {
+					continue
+				}
+				if err := w.claim(d); err != nil {
+					return Root{}, err
+				}
+				level = append(level, d)
 			}
 			out.Referrers = append(out.Referrers, n.referrers...)
 			out.Tags = append(out.Tags, n.tags...)
 		}
-		level = next
 	}
 	return out, nil
+}
+
+// claim makes room for a manifest before it is read.
+func (w *walk) claim(d ocispec.Descriptor) error {
+	w.nodes[d.Digest] = nil
+	if w.known.manifests[d.Digest] {
+		return nil
+	}
+	w.bytes += min(d.Size, artifact.MaxManifestBytes) // larger ones are refused when they are read
+	if n := len(w.nodes) + len(w.known.manifests); n > maxManifests {
+		return fmt.Errorf("more than %d manifests belong together: %w", maxManifests, errdef.ErrSizeExceedsLimit)
+	}
+	if w.known.bytes+w.bytes > maxManifestBytes {
+		return fmt.Errorf("the manifests that belong together are more than %d MiB: %w", maxManifestBytes>>20, errdef.ErrSizeExceedsLimit)
+	}
+	return nil
+}
+
+// next returns every manifest that n leads to.
+func (n *node) next() []ocispec.Descriptor {
+	list := slices.Concat(n.children, n.referrers)
+	for _, t := range n.tags {
+		list = append(list, t.Descriptor)
+	}
+	return list
 }
 
 // read fetches one manifest and what hangs on it.
@@ -215,7 +246,13 @@ func (w *walk) read(ctx context.Context, desc ocispec.Descriptor) (*node, error)
 	if err != nil {
 		return nil, &CopyError{"source", "read manifest", desc, err}
 	}
-	n := &node{desc: desc, data: data, blobs: m.Blobs}
+	n := &node{desc: desc, blobs: m.Blobs}
+	if w.keep {
+		n.data = data
+	}
+	if m.Subject != nil {
+		n.subject = m.Subject.Digest
+	}
 	for _, c := range m.Manifests {
 		if artifact.IsManifest(c.MediaType) {
 			n.children = append(n.children, plain(c))
@@ -225,52 +262,70 @@ func (w *walk) read(ctx context.Context, desc ocispec.Descriptor) (*node, error)
 			n.blobs = append(n.blobs, c)
 		}
 	}
+	// Four questions that do not depend on each other; over a network each takes a
+	// round trip.
+	g, gctx := errgroup.WithContext(ctx)
+	g.Go(func() (err error) {
+		if n.referrers, err = w.referrers(gctx, desc); err != nil {
+			return &CopyError{"source", "list referrers of", desc, err}
+		}
+		return nil
+	})
+	suffixes := artifact.SignatureSuffixes()
+	tags := make([]Tag, len(suffixes))
+	for i, suffix := range suffixes {
+		g.Go(func() error {
+			name := artifact.SignatureTag(desc.Digest, suffix)
+			d, err := w.item.Source.Resolve(gctx, name)
+			if err == nil {
+				tags[i] = Tag{name, plain(d)}
+			} else if !errors.Is(err, errdef.ErrNotFound) {
+				return &CopyError{"source", "look for signatures of", desc, err}
+			}
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	n.tags = slices.DeleteFunc(tags, func(t Tag) bool { return t.Name == "" })
+	return n, nil
+}
+
+// referrers lists the manifests that refer to desc.
+func (w *walk) referrers(ctx context.Context, desc ocispec.Descriptor) (found []ocispec.Descriptor, err error) {
 	err = w.item.Source.Referrers(ctx, desc, "", func(list []ocispec.Descriptor) error {
 		for _, r := range list {
 			if !artifact.IsManifest(r.MediaType) {
 				return fmt.Errorf("referrer %s has media type %q", r.Digest, r.MediaType)
 			}
-			n.referrers = append(n.referrers, plain(r))
+			found = append(found, plain(r))
+		}
+		if len(found) > maxManifests {
+			return fmt.Errorf("more than %d: %w", maxManifests, errdef.ErrSizeExceedsLimit)
 		}
 		return nil
 	})
-	if err != nil && !errors.Is(err, errdef.ErrNotFound) {
-		return nil, &CopyError{"source", "list referrers of", desc, err}
+	if errors.Is(err, errdef.ErrNotFound) {
+		return nil, nil
 	}
-	n.tags, err = w.signatureTags(ctx, desc.Digest)
-	if err != nil {
-		return nil, &CopyError{"source", "look for signatures of", desc, err}
-	}
-	return n, nil
-}
-
-// signatureTags finds the manifests that belong to subject by their tag.
-func (w *walk) signatureTags(ctx context.Context, subject digest.Digest) ([]Tag, error) {
-	base := strings.Replace(subject.String(), ":", "-", 1)
-	var tags []Tag
-	for _, suffix := range []string{".sig", ".att", ".sbom"} {
-		d, err := w.item.Source.Resolve(ctx, base+suffix)
-		if errors.Is(err, errdef.ErrNotFound) {
-			continue
-		} else if err != nil {
-			return nil, err
-		}
-		tags = append(tags, Tag{base + suffix, plain(d)})
-	}
-	return tags, nil
+	return found, err
 }
 
 // planned holds what a plan has already. One digest may be both a layer and a
 // manifest, which go to different places of a registry.
-type planned struct{ manifests, blobs map[digest.Digest]bool }
+type planned struct {
+	manifests, blobs map[digest.Digest]bool
+	bytes            int64 // of the manifests
+}
 
-func newPlanned() planned {
-	return planned{map[digest.Digest]bool{}, map[digest.Digest]bool{}}
+func newPlanned() *planned {
+	return &planned{manifests: map[digest.Digest]bool{}, blobs: map[digest.Digest]bool{}}
 }
 
 // appendSteps adds the closure of id to p, skipping what p has already. What
 // refers to a manifest comes behind it, because it may name it as a child too.
-func (w *walk) appendSteps(p *Plan, id digest.Digest, known planned) {
+func (w *walk) appendSteps(p *Plan, id digest.Digest, known *planned) {
 	done := map[digest.Digest]bool{}
 	for waiting := []digest.Digest{id}; len(waiting) > 0; waiting = waiting[1:] {
 		w.appendNamed(p, waiting[0], known, done, func(d ocispec.Descriptor) {
@@ -282,7 +337,7 @@ func (w *walk) appendSteps(p *Plan, id digest.Digest, known planned) {
 // appendNamed adds id behind everything it names, and hands on what refers to
 // any of it. What another root brought is walked again: the source of this one
 // may know more referrers.
-func (w *walk) appendNamed(p *Plan, id digest.Digest, known planned, done map[digest.Digest]bool, refers func(ocispec.Descriptor)) {
+func (w *walk) appendNamed(p *Plan, id digest.Digest, known *planned, done map[digest.Digest]bool, refers func(ocispec.Descriptor)) {
 	n := w.nodes[id]
 	if done[id] || n == nil {
 		return
@@ -299,7 +354,15 @@ func (w *walk) appendNamed(p *Plan, id digest.Digest, known planned, done map[di
 	}
 	if !known.manifests[id] {
 		known.manifests[id] = true
-		p.Manifests = append(p.Manifests, Step{Descriptor: n.desc, data: n.data, item: w.item})
+		known.bytes += n.desc.Size
+		s := Step{Descriptor: n.desc, data: n.data, item: w.item}
+		for _, d := range n.children {
+			s.behind = append(s.behind, d.Digest)
+		}
+		if n.subject != "" {
+			s.behind = append(s.behind, n.subject)
+		}
+		p.Manifests = append(p.Manifests, s)
 	}
 	for _, d := range n.referrers {
 		refers(d)

@@ -1,16 +1,25 @@
 package mirror_test
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"slices"
+	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
 
+	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"oras.land/oras-go/v2/content"
 	"oras.land/oras-go/v2/errdef"
 
+	"github.com/sealift/sealift/artifact"
 	"github.com/sealift/sealift/mirror"
 )
 
@@ -28,6 +37,9 @@ func TestRootsShareContent(t *testing.T) {
 	if err := p.Execute(t.Context(), mirror.ExecuteOptions{Concurrency: 1}); err == nil {
 		if got := []string{dst.named[0].Name, dst.named[1].Name, dst.named[2].Name}; !slices.Equal(got, []string{"example.com/shop:1", "example.com/shop:2", "example.com/shop:latest"}) {
 			t.Errorf("named = %q, want the order asked for", got)
+		}
+		if dst.committed != 1 {
+			t.Errorf("committed %d times, want once for all roots", dst.committed)
 		}
 	} else {
 		t.Fatal(err)
@@ -93,6 +105,131 @@ func TestLayerThatIsAManifest(t *testing.T) {
 			t.Errorf("Exists(%s as %s) = %t, %v, want true", d.Digest, d.MediaType, ok, err)
 		}
 	}
+}
+
+// crowd is a source that answers a question about the root only once all four are
+// asked.
+type crowd struct {
+	mirror.Source
+	root    ocispec.Descriptor
+	waiting *sync.WaitGroup
+}
+
+func (c crowd) Referrers(ctx context.Context, d ocispec.Descriptor, artifactType string, fn func([]ocispec.Descriptor) error) error {
+	if d.Digest == c.root.Digest {
+		c.waiting.Done()
+		c.waiting.Wait()
+	}
+	return c.Source.Referrers(ctx, d, artifactType, fn)
+}
+
+func (c crowd) Resolve(ctx context.Context, ref string) (ocispec.Descriptor, error) {
+	if strings.HasPrefix(ref, scheme(c.root, ".")) {
+		c.waiting.Done()
+		c.waiting.Wait()
+	}
+	return c.Source.Resolve(ctx, ref)
+}
+
+// What hangs on a manifest is asked for at once: over a network each question is a
+// round trip.
+func TestPlanAsksAtOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		src := newStore(t)
+		f := newFixture(src)
+		c := crowd{src, f.root, &sync.WaitGroup{}}
+		c.waiting.Add(4)
+		p := plan(t, newDestination(t), item(c, "1.0.0"))
+		var tags []string
+		for _, tag := range p.Roots[0].Tags[:3] {
+			tags = append(tags, tag.Name)
+		}
+		if want := []string{scheme(f.root, ".sig"), scheme(f.root, ".att"), scheme(f.root, ".sbom")}; !slices.Equal(tags, want) {
+			t.Errorf("Tags = %q, want %q first", tags, want)
+		}
+	})
+}
+
+// A few indexes can name more than fits into memory. Nothing of what they name is
+// read.
+func TestPlanIsBounded(t *testing.T) {
+	t.Parallel()
+	index := func(name string, n int, size int64) ocispec.Index {
+		index := ocispec.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex}
+		for i := range n {
+			d := digest.FromString(fmt.Sprint(name, i))
+			index.Manifests = append(index.Manifests, ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: d, Size: size})
+		}
+		return index
+	}
+	for _, tt := range []struct {
+		name string
+		root func(bareSource) ocispec.Descriptor
+		want string
+	}{
+		{"bytes", func(s bareSource) ocispec.Descriptor {
+			return s.add(t, index("", 65, artifact.MaxManifestBytes))
+		}, "are more than 256 MiB"},
+		{"count", func(s bareSource) ocispec.Descriptor {
+			root := index("", 0, 0)
+			for i := range 6 {
+				root.Manifests = append(root.Manifests, s.add(t, index(fmt.Sprint(i, "/"), 20_000, 1)))
+			}
+			return s.add(t, root)
+		}, "more than 100000 manifests"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			src := bareSource{}
+			root := tt.root(src)
+			_, err := mirror.NewPlan(t.Context(), newDestination(t), []mirror.Item{item(src, root.Digest.String())}, mirror.PlanOptions{})
+			if !errors.Is(err, errdef.ErrSizeExceedsLimit) || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("NewPlan = %v, want %q", err, tt.want)
+			}
+			if tt.name == "count" {
+				return // slow enough once
+			}
+			if _, err := mirror.Verify(t.Context(), src, root, nil); !errors.Is(err, errdef.ErrSizeExceedsLimit) {
+				t.Errorf("Verify = %v, want %v", err, errdef.ErrSizeExceedsLimit)
+			}
+		})
+	}
+}
+
+// bareSource holds indexes by digest, without tags and referrers, and without
+// looking at them.
+type bareSource map[digest.Digest][]byte
+
+func (b bareSource) add(t *testing.T, doc ocispec.Index) ocispec.Descriptor {
+	t.Helper()
+	data, err := json.Marshal(doc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	desc := artifact.Describe(ocispec.MediaTypeImageIndex, data)
+	b[desc.Digest] = data
+	return desc
+}
+
+func (b bareSource) Resolve(_ context.Context, ref string) (ocispec.Descriptor, error) {
+	data, ok := b[digest.Digest(ref)]
+	if !ok {
+		return ocispec.Descriptor{}, errdef.ErrNotFound
+	}
+	return artifact.Describe(ocispec.MediaTypeImageIndex, data), nil
+}
+
+func (b bareSource) Fetch(_ context.Context, d ocispec.Descriptor) (io.ReadCloser, error) {
+	data, ok := b[d.Digest]
+	if !ok {
+		return nil, errdef.ErrNotFound
+	}
+	return io.NopCloser(bytes.NewReader(data)), nil
+}
+
+func (bareSource) Referrers(context.Context, ocispec.Descriptor, string, func([]ocispec.Descriptor) error) error {
+	return nil
 }
 
 // broken is a source whose listings fail.

@@ -1,40 +1,56 @@
 package mirror
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"runtime"
+	"slices"
 	"sync"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
-	"oras.land/oras-go/v2/content"
 	"oras.land/oras-go/v2/errdef"
 
-	"github.com/sealift/sealift/internal/layout"
+	"github.com/sealift/sealift/artifact"
 )
 
-// ErrDamaged is matched by every [DamageError].
-var ErrDamaged = errors.New("damaged")
+// ErrDamaged is matched by every [DamageError]. It is artifact.ErrDamaged.
+var ErrDamaged = artifact.ErrDamaged
 
-// DamageError reports content that is not what its digest says, or that is not
-// there.
+// DamageError reports content that is not what its digest says, that the disk does
+// not give back, or that is not there. Each list is sorted by digest; together they
+// hold at least one.
 type DamageError struct {
-	Corrupt []ocispec.Descriptor
-	Missing []ocispec.Descriptor
+	Corrupt    []ocispec.Descriptor
+	Unreadable []ocispec.Descriptor
+	Missing    []ocispec.Descriptor
 }
 
 // Error counts the damage and names the first piece.
 func (e *DamageError) Error() string {
-	first := append(append([]ocispec.Descriptor(nil), e.Corrupt...), e.Missing...)[0]
-	return fmt.Sprintf("damaged content: %d corrupt, %d missing, the first is %s", len(e.Corrupt), len(e.Missing), first.Digest)
+	counts := fmt.Sprintf("%d corrupt", len(e.Corrupt))
+	if len(e.Unreadable) > 0 {
+		counts += fmt.Sprintf(", %d unreadable", len(e.Unreadable))
+	}
+	first := slices.Concat(e.Corrupt, e.Unreadable, e.Missing)[0]
+	return fmt.Sprintf("damaged content: %s, %d missing, the first is %s", counts, len(e.Missing), first.Digest)
 }
 
 // Is reports whether target is [ErrDamaged].
 func (e *DamageError) Is(target error) bool { return target == ErrDamaged }
+
+// found returns e, sorted, or nil when there is no damage.
+func (e *DamageError) found() error {
+	for _, list := range [][]ocispec.Descriptor{e.Corrupt, e.Unreadable, e.Missing} {
+		slices.SortFunc(list, func(a, b ocispec.Descriptor) int { return cmp.Compare(a.Digest, b.Digest) })
+	}
+	if len(e.Corrupt)+len(e.Unreadable)+len(e.Missing) == 0 {
+		return nil
+	}
+	return e
+}
 
 // Verified counts what [Verify] read.
 type Verified struct {
@@ -51,14 +67,14 @@ func Verify(ctx context.Context, src Source, desc ocispec.Descriptor, progress P
 	}
 	v := &verification{src: src, progress: progress}
 	p := &Plan{}
-	w := &walk{item: Item{Source: src}, nodes: map[digest.Digest]*node{}, limit: 8, onError: v.manifestError}
+	w := &walk{item: Item{Source: src}, nodes: map[digest.Digest]*node{}, limit: 8, known: newPlanned(), onError: v.note}
 	if _, err := w.closure(ctx, plain(desc)); err != nil {
 		return Verified{}, err
 	}
 	w.appendSteps(p, desc.Digest, newPlanned())
-	progress.Begin(p)
+	progress.Begin(p.Size())
 	g, gctx := errgroup.WithContext(ctx)
-	g.SetLimit(max(2, runtime.GOMAXPROCS(0)))
+	g.SetLimit(readers())
 	for _, s := range p.Blobs {
 		g.Go(func() error { return v.blob(gctx, s.Descriptor) })
 	}
@@ -70,8 +86,8 @@ func Verify(ctx context.Context, src Source, desc ocispec.Descriptor, progress P
 		progress.Advance(s.Descriptor.Size)
 		progress.Stored(s.Descriptor)
 	}
-	if len(v.damage.Corrupt)+len(v.damage.Missing) > 0 {
-		return Verified{}, &v.damage
+	if err := v.damage.found(); err != nil {
+		return Verified{}, err
 	}
 	return Verified{Manifests: len(p.Manifests), Blobs: len(p.Blobs), Bytes: total}, nil
 }
@@ -84,22 +100,20 @@ type verification struct {
 	damage DamageError
 }
 
-// manifestError notes a manifest that cannot be read as damage; whatever else
-// went wrong ends the verification.
-func (v *verification) manifestError(desc ocispec.Descriptor, err error) error {
-	return v.note(desc, err)
-}
-
+// note files err as damage of desc; whatever else went wrong ends the
+// verification.
 func (v *verification) note(desc ocispec.Descriptor, err error) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	switch {
 	case errors.Is(err, errdef.ErrNotFound):
 		v.damage.Missing = append(v.damage.Missing, desc)
-	case errors.Is(err, content.ErrMismatchedDigest), errors.Is(err, content.ErrInvalidDescriptorSize),
-		errors.Is(err, content.ErrTrailingData), errors.Is(err, io.ErrUnexpectedEOF),
-		errors.As(err, new(*layout.SizeError)), errors.As(err, new(*layout.ManifestError)):
+	case artifact.IsUnreadable(err):
+		v.damage.Unreadable = append(v.damage.Unreadable, desc)
+	case spoilt(err):
 		v.damage.Corrupt = append(v.damage.Corrupt, desc)
+	case errors.As(err, new(*CopyError)):
+		return err
 	default:
 		return &CopyError{"source", "read", desc, err}
 	}
@@ -107,7 +121,7 @@ func (v *verification) note(desc ocispec.Descriptor, err error) error {
 }
 
 func (v *verification) blob(ctx context.Context, desc ocispec.Descriptor) error {
-	err := v.read(ctx, desc)
+	err := readWhole(ctx, v.src, desc, v.progress)
 	if err == nil {
 		v.progress.Stored(desc)
 		return nil
@@ -116,28 +130,4 @@ func (v *verification) blob(ctx context.Context, desc ocispec.Descriptor) error 
 		return ctx.Err()
 	}
 	return v.note(desc, err)
-}
-
-func (v *verification) read(ctx context.Context, desc ocispec.Descriptor) error {
-	rc, err := v.src.Fetch(ctx, desc)
-	if err != nil {
-		return err
-	}
-	defer rc.Close()
-	r := content.NewVerifyReader(io.TeeReader(rc, advance{ctx, v.progress}), desc)
-	if _, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, r, make([]byte, 1<<20)); err != nil {
-		return err
-	}
-	return r.Verify()
-}
-
-// advance counts bytes and ends the reading when ctx does.
-type advance struct {
-	ctx      context.Context //nolint:containedctx // lives for one read
-	progress Progress
-}
-
-func (a advance) Write(b []byte) (int, error) {
-	a.progress.Advance(int64(len(b)))
-	return len(b), a.ctx.Err()
 }

@@ -50,7 +50,8 @@ func internalError(format string, args ...any) *apiError {
 }
 
 // badContent logs why content cannot be served and returns the answer for the
-// client, which is told what is wrong and what to do but not the server's paths.
+// client, which is told what is wrong and who can mend it but not the server's
+// paths.
 func (h *handler) badContent(ctx context.Context, code, what string, err error) error {
 	if ctx.Err() != nil {
 		return err
@@ -61,7 +62,7 @@ func (h *handler) badContent(ctx context.Context, code, what string, err error) 
 	}
 	h.log.ErrorContext(ctx, "content cannot be served", "content", what, "error", err)
 	return newError(http.StatusInternalServerError, code,
-		"%s %s: run `sealift verify` there, and repair or replace it", what, state)
+		"%s %s: whoever runs this registry has to check the media and replace what is damaged", what, state)
 }
 
 // writeError answers with e. The headers a handler may have prepared for the

@@ -16,18 +16,19 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"oras.land/oras-go/v2/content"
 	"oras.land/oras-go/v2/errdef"
+
+	"github.com/sealift/sealift/artifact"
 )
 
 const (
 	// maxManifestBytes is the limit the specification lets clients rely on.
-	maxManifestBytes = 4 << 20
+	maxManifestBytes = artifact.MaxManifestBytes
 
 	// maxSparseSearch bounds the manifests read to explain one missing
 	// manifest: asking for what is not there must stay cheap.
 	maxSparseSearch = 64
 
-	mediaTypeDockerList = "application/vnd.docker.distribution.manifest.list.v2+json"
-	mediaTypeUnknown    = "application/octet-stream"
+	mediaTypeUnknown = "application/octet-stream"
 )
 
 // serveManifest answers with a manifest by tag or digest. The Accept header is
@@ -115,27 +116,20 @@ func readManifest(ctx context.Context, fetcher content.Fetcher, desc ocispec.Des
 }
 
 // manifestMediaType prefers the descriptor's media type, then what the manifest
-// says of itself, then its shape. Types outside application/ are not passed on:
+// says of itself or its shape implies. Types outside application/ are not passed on:
 // the manifest's author must not choose what a browser does with it.
 func manifestMediaType(declared string, body []byte) string {
 	if isSpecific(declared) {
 		return declared
 	}
+	if m := artifact.SniffMediaType(body); m != "" {
+		return m
+	}
 	var m struct {
-		MediaType string            `json:"mediaType"`
-		Manifests []json.RawMessage `json:"manifests"`
-		Config    json.RawMessage   `json:"config"`
+		MediaType string `json:"mediaType"`
 	}
-	if json.Unmarshal(body, &m) != nil {
-		return mediaTypeUnknown
-	}
-	switch {
-	case isSpecific(m.MediaType):
-		return m.MediaType
-	case m.Manifests != nil:
-		return ocispec.MediaTypeImageIndex
-	case m.Config != nil:
-		return ocispec.MediaTypeImageManifest
+	if json.Unmarshal(body, &m) == nil && isSpecific(m.MediaType) {
+		return m.MediaType // of another kind of manifest
 	}
 	return mediaTypeUnknown
 }
@@ -156,8 +150,8 @@ func namedByIndex(ctx context.Context, repo Repository, d digest.Digest) bool {
 			if len(queue) >= maxSparseSearch {
 				return errdef.ErrTooManyPages
 			}
-			if strings.HasPrefix(tag, "sha256-") {
-				continue // cosign's tags are signatures, not indexes
+			if _, _, ok := artifact.ParseSignatureTag(tag); ok {
+				continue // signatures, not indexes
 			}
 			if desc, err := repo.Resolve(ctx, tag); err == nil {
 				queue = append(queue, desc)
@@ -185,7 +179,7 @@ func namedByIndex(ctx context.Context, repo Repository, d digest.Digest) bool {
 			if child.Digest == d {
 				return true
 			}
-			if child.MediaType == ocispec.MediaTypeImageIndex || child.MediaType == mediaTypeDockerList {
+			if artifact.IsIndex(child.MediaType) {
 				queue = append(queue, child)
 			}
 		}

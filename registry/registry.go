@@ -148,7 +148,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			panic(http.ErrAbortHandler)
 		}
 		h.log.ErrorContext(r.Context(), "registry request failed", "path", r.URL.Path, "error", err)
-		e = internalError("the content cannot be read: the server's log says why; `sealift verify` checks the media")
+		e = internalError("the content cannot be read: the server's log says why")
 	}
 	writeError(w, e)
 }

@@ -13,6 +13,8 @@ import (
 	"github.com/sigstore/cosign/v2/pkg/types"
 	"oras.land/oras-go/v2/content"
 	"oras.land/oras-go/v2/errdef"
+
+	"github.com/sealift/sealift/artifact"
 )
 
 // candidate is something that claims to be a signature of the subject.
@@ -36,7 +38,7 @@ func findTag(ctx context.Context, src Source, subject ocispec.Descriptor) []cand
 	}
 	at := Signature{Form: FormTag, Manifest: plain(desc)}
 	if err != nil {
-		return []candidate{{Signature: at, err: fmt.Errorf("resolve %s: %w", signatureTag(subject.Digest), err)}}
+		return []candidate{{Signature: at, err: fmt.Errorf("resolve %s: %w", signatureTag(subject.Digest), ifDamaged(err))}}
 	}
 	manifest, err := readManifest(ctx, src, desc)
 	if err != nil {
@@ -197,9 +199,12 @@ func readManifest(ctx context.Context, src Source, desc ocispec.Descriptor) (*oc
 	if !isImageManifest(desc.MediaType) {
 		return nil, fmt.Errorf("%w: %s is a %q, not an image manifest", ErrInvalid, desc.Digest, desc.MediaType)
 	}
-	raw, err := read(ctx, src, desc, maxManifestBytes)
+	raw, err := read(ctx, src, desc, artifact.MaxManifestBytes)
 	if err != nil {
 		return nil, err
+	}
+	if _, err := artifact.ParseManifest(desc.MediaType, raw); err != nil {
+		return nil, fmt.Errorf("%w: manifest %s: %w", ErrInvalid, desc.Digest, err)
 	}
 	var manifest ocispec.Manifest
 	if err := json.Unmarshal(raw, &manifest); err != nil {
@@ -209,8 +214,8 @@ func readManifest(ctx context.Context, src Source, desc ocispec.Descriptor) (*oc
 }
 
 // read returns content that is no larger than limit and has its digest. Content
-// that is absent or not what the descriptor says is ErrInvalid; other errors
-// are those of the source.
+// that is absent, damaged, unreadable or not what the descriptor says is
+// ErrInvalid: trying again does not help. Other errors are those of the source.
 func read(ctx context.Context, src content.Fetcher, desc ocispec.Descriptor, limit int64) ([]byte, error) {
 	if err := desc.Digest.Validate(); err != nil {
 		return nil, fmt.Errorf("%w: digest %q: %w", ErrInvalid, desc.Digest, err)
@@ -222,8 +227,16 @@ func read(ctx context.Context, src content.Fetcher, desc ocispec.Descriptor, lim
 	switch {
 	case err == nil:
 		return raw, nil
-	case errors.Is(err, errdef.ErrNotFound), errors.Is(err, content.ErrMismatchedDigest), errors.Is(err, content.ErrTrailingData):
+	case errors.Is(err, errdef.ErrNotFound):
 		return nil, fmt.Errorf("%w: fetch %s: %w", ErrInvalid, desc.Digest, err)
 	}
-	return nil, fmt.Errorf("fetch %s: %w", desc.Digest, err)
+	return nil, fmt.Errorf("fetch %s: %w", desc.Digest, ifDamaged(err))
+}
+
+// ifDamaged marks err as ErrInvalid where it tells of damage.
+func ifDamaged(err error) error {
+	if artifact.IsDamage(err) || artifact.IsUnreadable(err) {
+		return fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	return err
 }

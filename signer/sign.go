@@ -8,13 +8,14 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/sigstore/cosign/v2/pkg/oci/static"
 	"github.com/sigstore/cosign/v2/pkg/types"
 	"oras.land/oras-go/v2/content"
 	"oras.land/oras-go/v2/errdef"
+
+	"github.com/sealift/sealift/artifact"
 )
 
 // ErrConflict is returned by [Sign] when somebody else kept writing the
@@ -211,7 +212,7 @@ func moveTag(ctx context.Context, dst content.TagResolver, tag string, before, a
 }
 
 func pushBlob(ctx context.Context, dst Target, mediaType string, raw []byte) (ocispec.Descriptor, error) {
-	desc := describe(mediaType, raw)
+	desc := artifact.Describe(mediaType, raw)
 	if exists, err := dst.Exists(ctx, desc); err != nil {
 		return desc, fmt.Errorf("look for blob %s: %w", desc.Digest, err)
 	} else if exists {
@@ -230,9 +231,9 @@ func pushManifest(ctx context.Context, dst content.Pusher, manifest ocispec.Mani
 	if err != nil {
 		return ocispec.Descriptor{}, fmt.Errorf("encode manifest: %w", err)
 	}
-	desc := describe(manifest.MediaType, raw)
-	if len(raw) > maxManifestBytes {
-		return desc, fmt.Errorf("manifest %s is %d bytes, the limit is %d", desc.Digest, len(raw), maxManifestBytes)
+	desc := artifact.Describe(manifest.MediaType, raw)
+	if len(raw) > artifact.MaxManifestBytes {
+		return desc, fmt.Errorf("manifest %s is %d bytes, the limit is %d", desc.Digest, len(raw), artifact.MaxManifestBytes)
 	}
 	err = dst.Push(ctx, desc, bytes.NewReader(raw))
 	// oras-go has written all it should and only could not delete the list of
@@ -245,8 +246,4 @@ func pushManifest(ctx context.Context, dst content.Pusher, manifest ocispec.Mani
 		return desc, fmt.Errorf("push manifest %s: %w", desc.Digest, err)
 	}
 	return desc, nil
-}
-
-func describe(mediaType string, raw []byte) ocispec.Descriptor {
-	return ocispec.Descriptor{MediaType: mediaType, Digest: digest.FromBytes(raw), Size: int64(len(raw))}
 }

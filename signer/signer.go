@@ -24,13 +24,14 @@ package signer
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"oras.land/oras-go/v2/content"
 	"oras.land/oras-go/v2/registry"
+
+	"github.com/sealift/sealift/artifact"
 )
 
 // Source is what [Verify] reads from: one repository of a registry or layout.
@@ -92,12 +93,10 @@ const (
 	mediaTypeBundle        = "application/vnd.dev.sigstore.bundle.v0.3+json"
 	mediaTypeBundlePrefix  = "application/vnd.dev.sigstore.bundle"
 	mediaTypeOCI11Sig      = "application/vnd.dev.cosign.artifact.sig.v1+json"
-	mediaTypeDockerImage   = "application/vnd.docker.distribution.manifest.v2+json"
 	annotationContent      = "dev.sigstore.bundle.content"
 	annotationPredicate    = "dev.sigstore.bundle.predicateType"
 	contentDSSE            = "dsse-envelope"
 	signatureTagSuffix     = ".sig"
-	maxManifestBytes       = 4 << 20
 	maxPayloadBytes        = 1 << 20
 	maxBundleBytes         = 1 << 20
 	maxSignaturesPerLookup = 64   // layers of the .sig manifest; and again manifests among the referrers
@@ -106,7 +105,7 @@ const (
 
 // signatureTag returns the tag under which cosign keeps the signatures of d.
 func signatureTag(d digest.Digest) string {
-	return d.Algorithm().String() + "-" + d.Encoded() + signatureTagSuffix
+	return artifact.SignatureTag(d, signatureTagSuffix)
 }
 
 func checkSubject(subject ocispec.Descriptor) error {
@@ -124,7 +123,7 @@ func isBundleType(mediaType string) bool {
 }
 
 func isImageManifest(mediaType string) bool {
-	return slices.Contains([]string{ocispec.MediaTypeImageManifest, mediaTypeDockerImage}, mediaType)
+	return artifact.IsManifest(mediaType) && !artifact.IsIndex(mediaType)
 }
 
 // plain keeps what identifies content and drops what a listing adds to it.

@@ -5,12 +5,16 @@ import (
 	"encoding/base64"
 	"fmt"
 	"io"
+	"io/fs"
 	"strings"
+	"syscall"
 	"testing"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"oras.land/oras-go/v2/content"
 	"oras.land/oras-go/v2/errdef"
 
+	"github.com/sealift/sealift/internal/layout"
 	"github.com/sealift/sealift/signer"
 )
 
@@ -355,6 +359,48 @@ func TestVerify(t *testing.T) {
 				return tampered{s.repo, func(desc ocispec.Descriptor, _ []byte) (io.ReadCloser, error) {
 					if desc.MediaType == typePayload {
 						return nil, fmt.Errorf("%s: %w", desc.Digest, errdef.ErrNotFound)
+					}
+					return nil, nil
+				}}
+			},
+			want:         signer.ErrInvalid,
+			wantRejected: 1,
+		},
+		{
+			name:   "bundle on a sector that cannot be read",
+			attach: func(t *testing.T, s *scene) { attachBundle(t, s.repo, s.index, s.bundle) },
+			source: func(s *scene) signer.Source {
+				return tampered{s.repo, func(desc ocispec.Descriptor, _ []byte) (io.ReadCloser, error) {
+					if desc.MediaType == typeBundle {
+						return nil, &fs.PathError{Op: "read", Path: desc.Digest.String(), Err: syscall.EIO}
+					}
+					return nil, nil
+				}}
+			},
+			want:         signer.ErrInvalid,
+			wantRejected: 1,
+		},
+		{
+			name:   "bundle of another size on the media",
+			attach: func(t *testing.T, s *scene) { attachBundle(t, s.repo, s.index, s.bundle) },
+			source: func(s *scene) signer.Source {
+				return tampered{s.repo, func(desc ocispec.Descriptor, _ []byte) (io.ReadCloser, error) {
+					if desc.MediaType == typeBundle {
+						return nil, &layout.SizeError{Digest: desc.Digest, Want: desc.Size, Got: 1}
+					}
+					return nil, nil
+				}}
+			},
+			want:         signer.ErrInvalid,
+			wantRejected: 1,
+		},
+		{
+			name:   "payload with another digest",
+			attach: func(t *testing.T, s *scene) { attachTag(t, s.repo, s.index, s.sound) },
+			source: func(s *scene) signer.Source {
+				return tampered{s.repo, func(desc ocispec.Descriptor, _ []byte) (io.ReadCloser, error) {
+					if desc.MediaType == typePayload {
+						return nil, content.ErrMismatchedDigest
 					}
 					return nil, nil
 				}}

@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"syscall"
 
-	"oras.land/oras-go/v2/content"
 	"oras.land/oras-go/v2/errdef"
 
 	"github.com/sealift/sealift/artifact"
@@ -61,6 +60,8 @@ func exitCode(ctx context.Context, err error) int {
 	switch {
 	case ctx.Err() != nil:
 		return exitInterrupted
+	case errors.Is(err, artifact.ErrInvalidRelease):
+		return exitVerification // before the findings in it, which are not this person's
 	case errors.As(err, new(*usageError)), errors.As(err, new(artifact.FindingsError)):
 		return exitUsage
 	case remote.IsUnauthorized(err), errors.Is(err, signer.ErrPassword):
@@ -84,9 +85,7 @@ func exitCode(ctx context.Context, err error) int {
 var errRefused = errors.New("refused")
 
 func isDamage(err error) bool {
-	return errors.Is(err, mirror.ErrDamaged) || errors.Is(err, content.ErrMismatchedDigest) ||
-		errors.Is(err, content.ErrTrailingData) || errors.Is(err, content.ErrInvalidDescriptorSize) ||
-		errors.Is(err, layout.ErrCorruptIndex) || errors.As(err, new(*layout.SizeError)) || errors.As(err, new(*layout.ManifestError))
+	return artifact.IsDamage(err) || artifact.IsUnreadable(err) || errors.Is(err, mirror.ErrDamaged) || errors.Is(err, layout.ErrCorruptIndex)
 }
 
 // hint is the only place that maps errors to advice.
@@ -98,6 +97,10 @@ func hint(err error, code int) string {
 		return "run the same command again; it continues where it stopped"
 	case errors.As(err, &hinted):
 		return hinted.hint
+	case errors.Is(err, artifact.ErrInvalidRelease):
+		return "the bytes are what was published, but no release this program can use; ask the vendor"
+	case errors.Is(err, publish.ErrRaced), errors.Is(err, signer.ErrConflict):
+		return "run the same command again; see with sealift inspect what stands there"
 	case errors.As(err, new(artifact.FindingsError)):
 		return "mend the template and run the same command again; docs/format.md explains every field"
 	case remote.IsUnauthorized(err):
@@ -115,7 +118,7 @@ func hint(err error, code int) string {
 	case errors.Is(err, layout.ErrLocked):
 		return "wait until the other command is done, then run this one again"
 	case isDamage(err), errors.Is(err, signer.ErrInvalid):
-		return "do not use this copy; have it made again, or mirror the release anew: sealift mirror REF DIR"
+		return "do not use this copy; mend it where the release is at hand, sealift mirror --check REF DIR, or have it made again"
 	case errors.As(err, new(*mirror.IncompleteError)) && errors.Is(err, errdef.ErrNotFound):
 		return "the source lacks part of what it names; copy from another one, then go on with this destination"
 	case remote.IsRefusal(err):

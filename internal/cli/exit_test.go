@@ -49,6 +49,8 @@ func TestExitCode(t *testing.T) {
 		{"not installed", site.ErrNotInstalled, 11, true},
 		{"no release", artifact.ErrNotRelease, 11, false},
 		{"missing at the source", incomplete(errdef.ErrNotFound), 11, true},
+		{"invalid release", fmt.Errorf("%w: %w", artifact.ErrInvalidRelease, artifact.FindingsError{{}}), 12, true},
+		{"raced", publish.ErrRaced, 15, true},
 		{"invalid signature", signer.ErrInvalid, 12, true},
 		{"damage", mirror.ErrDamaged, 12, true},
 		{"digest", content.ErrMismatchedDigest, 12, true},

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -15,9 +17,13 @@ import (
 	"github.com/sealift/sealift/mirror"
 )
 
+type mirrorFlags struct {
+	keys          []string
+	check, dryRun bool
+}
+
 func newMirror(a *app) *cobra.Command {
-	var keys []string
-	var dryRun bool
+	var f mirrorFlags
 	cmd := &cobra.Command{
 		Use:   "mirror REF… DEST",
 		Short: "Copy releases or images, with everything that belongs to them",
@@ -28,16 +34,21 @@ directory can hold many releases; what they share is stored once, and what is th
 is not copied again.
 
 An interrupted copy is continued by running the same command again. REF may also be
-media, to copy from disk to disk or from a disk into a registry.`,
+media, to copy from disk to disk or from a disk into a registry.
+
+Manifests that DEST has already are read there and replaced where they are damaged.
+With --check everything of REF that is in DEST is read and replaced likewise, which
+mends media that sealift verify finds damaged.`,
 		Example: "  sealift mirror registry.example.com/shop:1.0.0 registry.example.com/shop:1.1.0 /media/usb\n" +
 			"  sealift mirror /media/usb registry.site.example/shop",
 		Args: args(2, -1, "one or more REF and a destination"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.mirror(cmd.Context(), args[:len(args)-1], args[len(args)-1], keys, dryRun)
+			return a.mirror(cmd.Context(), args[:len(args)-1], args[len(args)-1], f)
 		},
 	}
-	keyFlag(cmd, &keys)
-	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "show what would be copied, write nothing")
+	keyFlag(cmd, &f.keys)
+	cmd.Flags().BoolVar(&f.check, "check", false, "read what the destination has already and replace what is damaged")
+	cmd.Flags().BoolVar(&f.dryRun, "dry-run", false, "show what would be copied, write nothing")
 	return cmd
 }
 
@@ -50,6 +61,7 @@ type mirrored struct {
 	Bytes       int64          `json:"bytes"`
 	Copied      int            `json:"copied"`
 	CopiedBytes int64          `json:"copiedBytes"`
+	Damaged     int            `json:"damaged,omitempty"`
 	DryRun      bool           `json:"dryRun,omitempty"`
 }
 
@@ -59,8 +71,8 @@ type mirroredRoot struct {
 	Referrers int    `json:"referrers"`
 }
 
-func (a *app) mirror(ctx context.Context, refs []string, dest string, keyFiles []string, dryRun bool) (err error) {
-	keys, err := loadKeys(keyFiles)
+func (a *app) mirror(ctx context.Context, refs []string, dest string, flags mirrorFlags) (err error) {
+	keys, err := loadKeys(flags.keys)
 	if err != nil {
 		return err
 	}
@@ -84,22 +96,22 @@ func (a *app) mirror(ctx context.Context, refs []string, dest string, keyFiles [
 	if err != nil {
 		return err
 	}
-	dst, closeDst, err := a.destination(ctx, to, dryRun)
+	dst, closeDst, err := a.destination(ctx, to, flags.dryRun)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, closeDst()) }()
-	plan, err := mirror.NewPlan(ctx, dst, items, mirror.PlanOptions{})
+	plan, err := mirror.NewPlan(ctx, dst, items, mirror.PlanOptions{Check: flags.check, Progress: a.out.Progress("checking")})
 	if err != nil {
 		return err
 	}
 	total, missing := plan.Size()
 	result := mirrored{Type: "mirrored", Destination: to.String(), Blobs: len(plan.Manifests) + len(plan.Blobs), Bytes: total,
-		Copied: plan.Missing(), CopiedBytes: missing, DryRun: dryRun}
+		Copied: plan.Missing(), CopiedBytes: missing, Damaged: plan.Damaged(), DryRun: flags.dryRun}
 	for _, r := range plan.Roots {
 		result.Roots = append(result.Roots, mirroredRoot{r.Name, r.Descriptor.Digest.String(), len(r.Referrers) + len(r.Tags)})
 	}
-	if !dryRun {
+	if !flags.dryRun {
 		if err := plan.Execute(ctx, mirror.ExecuteOptions{Progress: a.out.Progress("copying")}); err != nil {
 			return fmt.Errorf("mirror to %s: %w", to, err)
 		}
@@ -111,11 +123,14 @@ func (m mirrored) text(w io.Writer) {
 	for _, r := range m.Roots {
 		fmt.Fprintf(w, "%s\n  digest %s, %d signatures and other referrers\n", r.Name, r.Digest, r.Referrers)
 	}
-	verb := "copied"
+	verb, replaced := "copied", "replaced what was"
 	if m.DryRun {
-		verb = "would copy"
+		verb, replaced = "would copy", "would replace what is"
 	}
 	fmt.Fprintf(w, "%s %s (%d of %d blobs), %s in all, to %s\n", verb, ui.Bytes(m.CopiedBytes), m.Copied, m.Blobs, ui.Bytes(m.Bytes), m.Destination)
+	if m.Damaged > 0 {
+		fmt.Fprintf(w, "%d of them %s damaged there\n", m.Damaged, replaced)
+	}
 }
 
 // items finds what is to be mirrored and names it for the destination.
@@ -167,6 +182,11 @@ func (a *app) destination(ctx context.Context, to artifact.Location, dryRun bool
 	case dryRun:
 		dst, err := mirror.Peek(to.Path)
 		return dst, nothing, err
+	}
+	// A directory is made, but not its parent: a mistyped path, or a disk that is
+	// not mounted, must not fill the root file system.
+	if _, err := os.Stat(filepath.Dir(to.Path)); err != nil {
+		return nil, nothing, fmt.Errorf("the directory that %s is to be made in: %w", to, err)
 	}
 	m, err := mirror.OpenMedia(ctx, to.Path)
 	if err != nil {

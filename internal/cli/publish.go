@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
 
 	"github.com/sealift/sealift/artifact"
@@ -36,8 +37,8 @@ func newPublish(a *app) *cobra.Command {
 		Use:   "publish APP_YAML REGISTRY/REPOSITORY",
 		Short: "Publish an application as one signed release",
 		Long: `publish reads a template, pins the image of every component by its digest, copies
-the images unchanged into the repository, pushes the template with its files, and
-tags the release with its version. Images come from their registries, or with
+the images unchanged into the repository, pushes the template with its files, signs
+the release, and then tags it with its version. Images come from their registries, or with
 --image from an OCI layout, an OCI archive or a docker save archive; PATH:TAG names
 one of several.
 
@@ -133,14 +134,16 @@ func (a *app) pushRelease(ctx context.Context, r *publish.Release, dest artifact
 	if dryRun {
 		return a.out.Result(result, result.text)
 	}
-	if err := r.Push(ctx, repo, plan, mirror.ExecuteOptions{Progress: a.out.Progress("copying")}); err != nil {
-		return fmt.Errorf("publish %s: %w", name, err)
-	}
+	opts := publish.PushOptions{Execute: mirror.ExecuteOptions{Progress: a.out.Progress("copying")}}
 	if sign != nil {
-		if _, err := signer.Sign(ctx, repo, r.Root.Descriptor, dest.Repository, sign, signer.SignOptions{}); err != nil {
-			return withHint(fmt.Errorf("%s is published but not signed: %w", name, err), "sign it: sealift sign %s@%s --key cosign.key", dest.Repository, r.Root.Descriptor.Digest)
+		opts.BeforeTag = func(ctx context.Context, root ocispec.Descriptor) error {
+			_, err := signer.Sign(ctx, repo, root, dest.Repository, sign, signer.SignOptions{})
+			return err
 		}
 		result.Signer = sign.Key().Fingerprint()
+	}
+	if err := r.Push(ctx, repo, plan, opts); err != nil {
+		return fmt.Errorf("publish %s: %w", name, err)
 	}
 	return a.out.Result(result, result.text)
 }
@@ -177,7 +180,7 @@ func destinationRepository(ref string) (artifact.Location, error) {
 // readTemplate reads a template and what it carries. The directory is opened as
 // a root, so that no path and no link in the template leads out of it.
 func readTemplate(file string) (*artifact.App, error) {
-	data, err := os.ReadFile(file)
+	data, err := readFile(file, artifact.MaxConfigBytes)
 	if err != nil {
 		return nil, fmt.Errorf("read template: %w", err)
 	}
@@ -217,6 +220,9 @@ func (a *app) componentImages(ctx context.Context, t *artifact.Template, overrid
 		key, value, ok := strings.Cut(o, "=")
 		if _, known := t.Components[key]; !ok || !known || value == "" {
 			return nil, closeAll, usagef("--image wants KEY=PATH with a component's key (%s), got %q", strings.Join(t.Keys(), ", "), o)
+		}
+		if _, twice := from[key]; twice {
+			return nil, closeAll, usagef("--image names component %s twice", key)
 		}
 		from[key] = value
 	}

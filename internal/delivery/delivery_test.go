@@ -318,7 +318,8 @@ func TestImages(t *testing.T) {
 	if err := stop(); err != nil {
 		t.Errorf("stop = %v", err)
 	}
-	if _, err := http.Get(url); err == nil {
+	if resp, err := http.Get(url); err == nil {
+		resp.Body.Close()
 		t.Error("the registry answers after stop")
 	}
 }

@@ -3,7 +3,7 @@
 // and answers for its images while an engine pulls them.
 //
 // [Finder.Find] resolves a location to what it names; [Choose] and [Verify] make
-// a verified release of it; [Images] says where its images are pulled from.
+// a verified release of it; [Finder.Images] says where its images are pulled from.
 package delivery
 
 import (
@@ -11,7 +11,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"regexp"
 	"strings"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -60,10 +59,6 @@ type Finder struct {
 	Open func(name string) (Store, error)
 }
 
-// signatureTag matches tags that are not names of artifacts but hang signatures
-// and referrers on one.
-var signatureTag = regexp.MustCompile(`^sha(256|384|512)-[0-9a-f]{64,128}(\.[a-z]+)?$`)
-
 // Find returns what loc names: one artifact of a registry, or all that media
 // holds under the directory, repository, tag or digest given. It fails with
 // errdef.ErrNotFound when there is none and with [NoTagError].
@@ -103,7 +98,7 @@ func FindMedia(ctx context.Context, loc artifact.Location) ([]Found, error) {
 		repo := l.Repository(name)
 		err := repo.Tags(ctx, "", func(tags []string) error {
 			for _, tag := range tags {
-				if signatureTag.MatchString(tag) || loc.Tag != "" && loc.Tag != tag {
+				if _, _, signature := artifact.ParseSignatureTag(tag); signature || loc.Tag != "" && loc.Tag != tag {
 					continue
 				}
 				found := Found{Name: full + ":" + tag, Repository: name, Tag: tag, Store: repo, Media: l}

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"slices"
 	"syscall"
 	"time"
 
@@ -57,10 +56,11 @@ func (c catalog) Repositories(context.Context) ([]string, error) {
 }
 
 func (c catalog) Repository(_ context.Context, name string) (registry.Repository, error) {
-	if !slices.Contains(c.Layout.Repositories(), name) {
+	repo, ok := c.Lookup(name)
+	if !ok {
 		return nil, fmt.Errorf("repository %s: %w", name, errdef.ErrNotFound)
 	}
-	return c.Layout.Repository(name), nil
+	return repo, nil
 }
 
 // Images returns the repository an engine on this host pulls r's images from. A

@@ -2,8 +2,6 @@ package layout
 
 import (
 	"context"
-	_ "crypto/sha256" // registered for go-digest
-	_ "crypto/sha512" // registered for go-digest
 	"errors"
 	"fmt"
 	"io"
@@ -14,14 +12,10 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-	"oras.land/oras-go/v2/content"
 	"oras.land/oras-go/v2/errdef"
+
+	"github.com/sealift/sealift/artifact"
 )
-
-// maxManifestBytes caps a manifest, as registries do.
-const maxManifestBytes = 4 << 20
-
-var errInvalidSize = content.ErrInvalidDescriptorSize
 
 func isUnknownAlgorithm(err error) bool { return errors.Is(err, digest.ErrDigestUnsupported) }
 
@@ -113,7 +107,7 @@ func (l *Layout) open(desc ocispec.Descriptor) (*os.File, error) {
 
 // readManifest reads and verifies the bytes of a manifest.
 func (l *Layout) readManifest(desc ocispec.Descriptor) ([]byte, error) {
-	if desc.Size > maxManifestBytes {
+	if desc.Size > artifact.MaxManifestBytes {
 		return nil, fmt.Errorf("%d bytes: %w", desc.Size, errdef.ErrSizeExceedsLimit)
 	}
 	f, err := l.open(desc)
@@ -121,7 +115,7 @@ func (l *Layout) readManifest(desc ocispec.Descriptor) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	raw, err := io.ReadAll(io.LimitReader(f, maxManifestBytes))
+	raw, err := io.ReadAll(io.LimitReader(f, artifact.MaxManifestBytes))
 	if err != nil {
 		return nil, err
 	}

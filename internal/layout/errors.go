@@ -7,6 +7,8 @@ import (
 	"github.com/opencontainers/go-digest"
 	"oras.land/oras-go/v2/content"
 	"oras.land/oras-go/v2/errdef"
+
+	"github.com/sealift/sealift/artifact"
 )
 
 // Sentinel errors, always wrapped with the directory or name at fault.
@@ -16,10 +18,18 @@ var (
 	ErrNotLayout = errors.New("not an OCI image layout")
 	// ErrCorruptIndex is returned when neither index.json nor any slot can be
 	// read as an index.
-	ErrCorruptIndex = errors.New("corrupt index.json")
+	// It matches artifact.ErrDamaged.
+	ErrCorruptIndex error = damage("corrupt index.json")
 	// ErrLocked is matched by [*LockedError].
 	ErrLocked = errors.New("layout is locked")
 )
+
+// damage is a sentinel that is artifact.ErrDamaged too.
+type damage string
+
+func (d damage) Error() string { return string(d) }
+
+func (damage) Is(target error) bool { return target == artifact.ErrDamaged }
 
 // LockedError says that another process writes to the layout. It matches
 // [ErrLocked].
@@ -43,7 +53,7 @@ func (e *LockedError) Error() string {
 func (e *LockedError) Is(target error) bool { return target == ErrLocked }
 
 // DigestError says that bytes are not those their digest promises. It matches
-// oras-go's content.ErrMismatchedDigest.
+// oras-go's content.ErrMismatchedDigest, and artifact.ErrDamaged.
 type DigestError struct {
 	Want digest.Digest // the digest the descriptor asked for
 	Got  digest.Digest // the digest of the bytes
@@ -54,11 +64,14 @@ func (e *DigestError) Error() string {
 	return fmt.Sprintf("content has digest %s, want %s", e.Got, e.Want)
 }
 
-// Is reports whether target is content.ErrMismatchedDigest.
-func (e *DigestError) Is(target error) bool { return target == content.ErrMismatchedDigest }
+// Is reports whether target is one of the errors the type matches.
+func (e *DigestError) Is(target error) bool {
+	return target == content.ErrMismatchedDigest || target == artifact.ErrDamaged
+}
 
 // SizeError says that a blob is on the disk with another size than its
-// descriptor's: it was truncated, or the descriptor is wrong.
+// descriptor's: it was truncated, or the descriptor is wrong. It matches oras-go's
+// content.ErrInvalidDescriptorSize, and artifact.ErrDamaged.
 type SizeError struct {
 	Digest digest.Digest
 	Want   int64 // bytes, from the descriptor
@@ -70,8 +83,14 @@ func (e *SizeError) Error() string {
 	return fmt.Sprintf("blob %s has %d bytes, want %d", e.Digest, e.Got, e.Want)
 }
 
+// Is reports whether target is one of the errors the type matches.
+func (e *SizeError) Is(target error) bool {
+	return target == content.ErrInvalidDescriptorSize || target == artifact.ErrDamaged
+}
+
 // ManifestError says that a manifest the layout holds cannot be used: its
-// bytes are damaged, it is no JSON, or it is over the size cap.
+// bytes are damaged, it is no JSON, or it is over the size cap. It matches
+// artifact.ErrDamaged.
 type ManifestError struct {
 	Digest digest.Digest
 	Err    error
@@ -82,5 +101,8 @@ func (e *ManifestError) Error() string { return fmt.Sprintf("manifest %s: %v", e
 
 // Unwrap returns the cause.
 func (e *ManifestError) Unwrap() error { return e.Err }
+
+// Is reports whether target is artifact.ErrDamaged.
+func (e *ManifestError) Is(target error) bool { return target == artifact.ErrDamaged }
 
 func notFound(what string) error { return fmt.Errorf("%s: %w", what, errdef.ErrNotFound) }

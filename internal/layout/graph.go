@@ -12,23 +12,16 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"oras.land/oras-go/v2/errdef"
+
+	"github.com/sealift/sealift/artifact"
 )
 
-// The manifest media types of Docker, and of the artifact manifest that was
-// dropped before OCI 1.1 and still is in the world.
-const (
-	mediaTypeDockerManifest   = "application/vnd.docker.distribution.manifest.v2+json"
-	mediaTypeDockerList       = "application/vnd.docker.distribution.manifest.list.v2+json"
-	mediaTypeArtifactManifest = "application/vnd.oci.artifact.manifest.v1+json"
-)
+// mediaTypeArtifactManifest is that of the artifact manifest, which was dropped
+// before OCI 1.1 and still is in the world.
+const mediaTypeArtifactManifest = "application/vnd.oci.artifact.manifest.v1+json"
 
 func isManifest(mediaType string) bool {
-	switch mediaType {
-	case ocispec.MediaTypeImageManifest, ocispec.MediaTypeImageIndex,
-		mediaTypeDockerManifest, mediaTypeDockerList, mediaTypeArtifactManifest:
-		return true
-	}
-	return false
+	return artifact.IsManifest(mediaType) || mediaType == mediaTypeArtifactManifest
 }
 
 // node is one manifest, reduced to what leads on from it.
@@ -39,7 +32,9 @@ type node struct {
 	subject  digest.Digest
 }
 
-// parseManifest reads any of the manifest types.
+// parseManifest reads any of the manifest types. It is laxer than artifact's
+// parser, since a layout of any tool must open, and a bad descriptor in one
+// manifest must not hide the rest; whoever carries or installs reads again.
 func parseManifest(desc ocispec.Descriptor, raw []byte) (*node, error) {
 	var m struct {
 		MediaType    string               `json:"mediaType"`

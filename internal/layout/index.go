@@ -9,6 +9,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"oras.land/oras-go/v2/content"
 	"oras.land/oras-go/v2/errdef"
 )
 
@@ -180,7 +181,7 @@ func addUntagged(desc ocispec.Descriptor) edit {
 // checkDescriptor refuses descriptors whose digest must not become a path.
 func checkDescriptor(desc ocispec.Descriptor) error {
 	if desc.Size < 0 {
-		return fmt.Errorf("blob %q has size %d: %w", desc.Digest, desc.Size, errInvalidSize)
+		return fmt.Errorf("blob %q has size %d: %w", desc.Digest, desc.Size, content.ErrInvalidDescriptorSize)
 	}
 	return checkDigest(desc.Digest)
 }

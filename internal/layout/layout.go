@@ -160,6 +160,15 @@ func (l *Layout) Repositories() []string {
 	return append([]string(nil), l.current().repositories...)
 }
 
+// Lookup returns the view of the repository called name, and false when
+// [Layout.Repositories] would not list it.
+func (l *Layout) Lookup(name string) (*Repository, bool) {
+	if _, ok := l.current().tags[name]; !ok {
+		return nil, false
+	}
+	return l.Repository(name), true
+}
+
 // Repository returns the view of one repository. A name the layout does not
 // have makes a view in which nothing is found.
 func (l *Layout) Repository(name string) *Repository {

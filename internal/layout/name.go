@@ -20,9 +20,6 @@ var (
 	hostRegexp = regexp.MustCompile(`^(?:[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?(?:\.[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?)*|\[[a-fA-F0-9:]+\])(?::[0-9]{1,5})?$`)
 	pathRegexp = regexp.MustCompile(`^[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*)*$`)
 	tagRegexp  = regexp.MustCompile(`^\w[\w.-]{0,127}$`)
-	// schemeRegexp matches tags that name a manifest by its subject's digest,
-	// as cosign does: sha256-<hex>.sig.
-	schemeRegexp = regexp.MustCompile(`^(sha256|sha384|sha512)-([a-f0-9]{64,128})(?:\.[a-z0-9.]+)?$`)
 
 	unsafeRegexp = regexp.MustCompile(`[^a-z0-9]+`)
 )
@@ -42,15 +39,6 @@ func splitName(name string) (repository, tag string, ok bool) {
 func isRepository(name string) bool {
 	host, path, ok := strings.Cut(name, "/")
 	return ok && len(name) <= maxRepositoryName && hostRegexp.MatchString(host) && pathRegexp.MatchString(path)
-}
-
-// schemeSubject returns the digest a tag-scheme tag speaks of.
-func schemeSubject(tag string) (string, bool) {
-	m := schemeRegexp.FindStringSubmatch(tag)
-	if m == nil {
-		return "", false
-	}
-	return m[1] + ":" + m[2], true
 }
 
 // localName makes the repository name for entries without a full reference

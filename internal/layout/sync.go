@@ -5,22 +5,17 @@ import (
 	"io/fs"
 	"os"
 	"path"
-	"sync/atomic"
 	"syscall"
 )
 
 // disk makes changes to a layout's directory survive a power failure.
-type disk struct {
-	root *os.Root
-	// dirSyncRefused is set when the file system cannot flush a directory.
-	// There is nothing better to do then, and the slots are made for it.
-	dirSyncRefused atomic.Bool
-}
+type disk struct{ root *os.Root }
 
-// syncDir makes renames and new files in a directory durable.
+// syncDir makes renames and new files in a directory durable. Where the file
+// system cannot flush a directory, a power failure may undo the latest blobs and
+// commit, but not tear them: the slots are made for that.
 func (d *disk) syncDir(name string) error {
 	if !canSyncDir {
-		d.dirSyncRefused.Store(true)
 		return nil
 	}
 	f, err := d.root.Open(name)
@@ -30,7 +25,6 @@ func (d *disk) syncDir(name string) error {
 	defer f.Close()
 	err = f.Sync()
 	if errors.Is(err, syscall.EINVAL) || errors.Is(err, errors.ErrUnsupported) {
-		d.dirSyncRefused.Store(true)
 		return nil
 	}
 	return err

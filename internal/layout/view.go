@@ -7,6 +7,8 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/sealift/sealift/artifact"
 )
 
 // view is an index sorted out by name. It does not change once made, except
@@ -81,8 +83,7 @@ func newView(index ocispec.Index, local string) *view {
 func (v *view) addRest(e ocispec.Descriptor, rooted bool) {
 	tag := e.Annotations[ocispec.AnnotationRefName]
 	bare := tagRegexp.MatchString(tag)
-	if subject, ok := schemeSubject(tag); ok {
-		d := digest.Digest(subject)
+	if d, _, ok := artifact.ParseSignatureTag(tag); ok {
 		v.scheme[d] = append(v.scheme[d], scheme{tag: tag, desc: e})
 		bare = bare && len(v.full) == 0
 	}

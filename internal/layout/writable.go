@@ -7,6 +7,8 @@ import (
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"oras.land/oras-go/v2/errdef"
+
+	"github.com/sealift/sealift/artifact"
 )
 
 // WritableRepository is one repository of a layout that can be pushed to, as a
@@ -54,7 +56,7 @@ func (r *WritableRepository) Tag(ctx context.Context, desc ocispec.Descriptor, r
 		return fmt.Errorf("tag %s:%s: manifest %s: %w", r.name, reference, desc.Digest, errdef.ErrNotFound)
 	}
 	alias := ""
-	if _, ok := schemeSubject(reference); ok {
+	if _, _, ok := artifact.ParseSignatureTag(reference); ok {
 		alias = reference
 	}
 	return r.writer.SetRoot(r.name+":"+reference, alias, desc)

@@ -273,11 +273,6 @@ func (w *Writer) save(raw []byte) error {
 	return nil
 }
 
-// DirSyncRefused reports whether the file system refused to flush a directory
-// so far. A power failure may then undo the latest blobs and commit, but not
-// tear them.
-func (w *Writer) DirSyncRefused() bool { return w.disk.dirSyncRefused.Load() }
-
 // Close releases the lock. Changes that were not committed are lost; blobs and
 // partial blobs stay. It may be called twice.
 func (w *Writer) Close() error {

@@ -27,8 +27,10 @@ import (
 // version. A published version never changes.
 var ErrVersionTaken = errors.New("the version is published with other content")
 
-// ErrRaced reports that another publisher moved the tag while this one wrote it.
-var ErrRaced = errors.New("another publisher wrote the same version at the same time")
+// ErrRaced reports that another publisher moved the tag while this one wrote it: it
+// names their release now. It is [ErrVersionTaken] too, and what publishing again
+// would say.
+var ErrRaced = fmt.Errorf("another publisher wrote it at the same time: %w", ErrVersionTaken)
 
 // Image says where the image of one component comes from.
 type Image struct {
@@ -195,20 +197,61 @@ func (r *Release) Check(ctx context.Context, repo registry.Repository) (publishe
 	return true, nil
 }
 
+// PushOptions configure [Release.Push]. The zero value is a good default.
+type PushOptions struct {
+	// Execute configures the copy of the images.
+	Execute mirror.ExecuteOptions
+	// BeforeTag is called when everything stands but the version's tag, to sign
+	// root: nobody who finds the version finds it unsigned. It is called for a
+	// release that is published already too, and may be nil.
+	BeforeTag func(ctx context.Context, root ocispec.Descriptor) error
+}
+
 // Push copies the images of plan, then the template and its files, then the root
-// and, once everything stands, the version's tag. Afterwards it reads the tag
-// back, because two publishers may write one tag at once. Pushing the same
+// and, once everything stands and is signed, the version's tag. Afterwards it reads
+// the tag back, because two publishers may write one tag at once. Pushing the same
 // release again changes nothing and repairs what is missing.
-func (r *Release) Push(ctx context.Context, repo registry.Repository, plan *mirror.Plan, opts mirror.ExecuteOptions) error {
-	if err := plan.Execute(ctx, opts); err != nil {
+//
+// It fails with [ErrVersionTaken] when the version has other content by now.
+// Anything else that fails is a [*mirror.IncompleteError]: pushing again goes on
+// there.
+func (r *Release) Push(ctx context.Context, repo registry.Repository, plan *mirror.Plan, opts PushOptions) error {
+	if err := plan.Execute(ctx, opts.Execute); err != nil {
 		return err
 	}
-	for _, b := range append(slices.Clone(r.parts), r.Root) {
-		if err := push(ctx, repo, b); err != nil {
+	stored, _ := plan.Size()
+	total := stored
+	documents := append(slices.Clone(r.parts), r.Root)
+	for _, b := range documents {
+		total += b.Descriptor.Size
+	}
+	err := func() error {
+		for _, b := range documents {
+			if err := push(ctx, repo, b); err != nil {
+				return err
+			}
+			stored += b.Descriptor.Size
+		}
+		return r.name(ctx, repo, opts.BeforeTag)
+	}()
+	if err == nil || errors.Is(err, ErrVersionTaken) {
+		return err
+	}
+	return &mirror.IncompleteError{Stored: stored, Total: total, Err: err}
+}
+
+// name gives the root its tag once it is signed.
+func (r *Release) name(ctx context.Context, repo registry.Repository, sign func(context.Context, ocispec.Descriptor) error) error {
+	version := r.App.Template.Version
+	if sign != nil {
+		// What is taken needs no signature.
+		if _, err := r.Check(ctx, repo); err != nil {
+			return err
+		}
+		if err := sign(ctx, r.Root.Descriptor); err != nil {
 			return err
 		}
 	}
-	version := r.App.Template.Version
 	if published, err := r.Check(ctx, repo); err != nil || published {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -180,7 +181,7 @@ func pushTo(t *testing.T, r *publish.Release, repo registry.Repository) error {
 	if err != nil {
 		t.Fatalf("Plan = %v", err)
 	}
-	return r.Push(t.Context(), repo, p, mirror.ExecuteOptions{})
+	return r.Push(t.Context(), repo, p, publish.PushOptions{})
 }
 
 // walk reads everything under desc and counts it.
@@ -387,9 +388,104 @@ func TestRaced(t *testing.T) {
 	repo := w.repository(t, "shop")
 	other := image(t, repo, "other", ocispec.Platform{})
 	r := prepare(t, app(t, template), w.images)
-	if err := pushTo(t, r, raced{repo, other}); !errors.Is(err, publish.ErrRaced) {
+	err := pushTo(t, r, raced{repo, other})
+	// Running again does not help: the version is theirs.
+	if !errors.Is(err, publish.ErrRaced) || !errors.Is(err, publish.ErrVersionTaken) || errors.As(err, new(*mirror.IncompleteError)) {
 		t.Errorf("Push = %v, want %v", err, publish.ErrRaced)
 	}
+}
+
+// The signature stands before the name does, and whatever fails on the way leaves a
+// version that is not there and can be pushed again.
+func TestSignedBeforeNamed(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	repo := w.repository(t, "shop")
+	r := prepare(t, app(t, template), w.images)
+	push := func(sign func(context.Context, ocispec.Descriptor) error, repo registry.Repository) error {
+		p, err := r.Plan(t.Context(), repo)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r.Push(t.Context(), repo, p, publish.PushOptions{BeforeTag: sign})
+	}
+	unnamed := func(when string) {
+		t.Helper()
+		if _, err := repo.Resolve(t.Context(), "1.0.0"); !errors.Is(err, errdef.ErrNotFound) {
+			t.Errorf("Resolve(1.0.0) %s = %v, want %v", when, err, errdef.ErrNotFound)
+		}
+	}
+	denied := errors.New("the key is locked")
+	var incomplete *mirror.IncompleteError
+	err := push(func(ctx context.Context, root ocispec.Descriptor) error {
+		unnamed("while it is signed")
+		if got := walk(t, repo, root); root.Digest != r.Root.Descriptor.Digest || got != 4+2*(1+3*3) {
+			t.Errorf("BeforeTag(%s) with %d pieces, want the whole root %s", root.Digest, got, r.Root.Descriptor.Digest)
+		}
+		return denied
+	}, repo)
+	if !errors.Is(err, denied) || !errors.As(err, &incomplete) || incomplete.Stored != incomplete.Total {
+		t.Errorf("Push = %v, want %v as what can be completed", err, denied)
+	}
+	unnamed("unsigned")
+	if err := push(nil, refusing{repo, denied}); !errors.Is(err, denied) || !errors.As(err, &incomplete) {
+		t.Errorf("Push without a tag = %v, want %v as what can be completed", err, denied)
+	}
+	signed := 0
+	sign := func(context.Context, ocispec.Descriptor) error { signed++; return nil }
+	for range 2 { // signing is repaired also where the name stands already
+		if err := push(sign, repo); err != nil {
+			t.Errorf("Push again = %v", err)
+		}
+	}
+	if desc, err := repo.Resolve(t.Context(), "1.0.0"); err != nil || desc.Digest != r.Root.Descriptor.Digest || signed != 2 {
+		t.Errorf("Resolve(1.0.0) = %s, %v, signed %d times, want the release, signed twice", desc.Digest, err, signed)
+	}
+	other := prepare(t, app(t, strings.Replace(template, "kind: App", "kind: App\ntitle: Other", 1)), w.images)
+	r = other
+	if err := push(sign, repo); !errors.Is(err, publish.ErrVersionTaken) || signed != 2 {
+		t.Errorf("Push of other content = %v, signed %d times, want %v and no signature", err, signed-2, publish.ErrVersionTaken)
+	}
+}
+
+// refusing is a repository that takes no tags.
+type refusing struct {
+	registry.Repository
+	err error
+}
+
+func (r refusing) Tag(context.Context, ocispec.Descriptor, string) error { return r.err }
+
+// A document that does not arrive is no reason to begin anew.
+func TestDocumentsCanBeCompleted(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	repo := w.repository(t, "shop")
+	r := prepare(t, app(t, template), w.images)
+	broken := errors.New("connection reset")
+	p, err := r.Plan(t.Context(), repo)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = r.Push(t.Context(), failingPush{repo, r.Root.Descriptor, broken}, p, publish.PushOptions{})
+	var incomplete *mirror.IncompleteError
+	if !errors.Is(err, broken) || !errors.As(err, &incomplete) || incomplete.Total-incomplete.Stored != r.Root.Descriptor.Size {
+		t.Errorf("Push = %v, want all but the root stored", err)
+	}
+}
+
+// failingPush does not take one piece of content.
+type failingPush struct {
+	registry.Repository
+	desc ocispec.Descriptor
+	err  error
+}
+
+func (f failingPush) Push(ctx context.Context, d ocispec.Descriptor, r io.Reader) error {
+	if d.Digest == f.desc.Digest {
+		return f.err
+	}
+	return f.Repository.Push(ctx, d, r)
 }
 
 // Signatures of the images travel with the release.

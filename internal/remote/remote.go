@@ -35,7 +35,8 @@ type Options struct {
 	// DockerConfig takes credentials from the Docker configuration and the
 	// credential helpers it names.
 	DockerConfig bool
-	// Transport carries the requests; nil means http.DefaultTransport.
+	// Transport carries the requests; nil means one like http.DefaultTransport
+	// that keeps more connections to one registry.
 	Transport http.RoundTripper
 }
 
@@ -46,9 +47,26 @@ type Client struct {
 	plainHTTP bool
 }
 
+// maxIdlePerHost keeps the connections of a plan's questions, which all go to one
+// registry; net/http keeps two.
+const maxIdlePerHost = 16
+
+func newTransport() http.RoundTripper {
+	t, ok := http.DefaultTransport.(*http.Transport)
+	if !ok {
+		return http.DefaultTransport // somebody's own
+	}
+	t = t.Clone()
+	t.MaxIdleConnsPerHost = maxIdlePerHost
+	return t
+}
+
 // NewClient returns a client. It fails only when a Docker configuration is asked
 // for and cannot be read.
 func NewClient(opts Options) (*Client, error) {
+	if opts.Transport == nil {
+		opts.Transport = newTransport()
+	}
 	header := http.Header{}
 	if opts.UserAgent != "" {
 		header.Set("User-Agent", opts.UserAgent)
@@ -83,7 +101,7 @@ func (c *Client) Repository(name string) (*Repository, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open repository %s: %w", name, err)
 	}
-	repo.Client = c.auth
+	repo.Client = redacting{c.auth}
 	repo.PlainHTTP = c.plainHTTP || isLoopback(repo.Reference.Host())
 	// Registries that keep no referrers often refuse deletion too; an old
 	// fallback index left behind is garbage, not an error.
@@ -93,7 +111,8 @@ func (c *Client) Repository(name string) (*Repository, error) {
 
 // FetchFrom opens the blob desc names from offset on, by one request with a
 // range. A registry that does not know ranges sends the whole, of which the
-// beginning is thrown away. The caller closes the reader and verifies the blob.
+// beginning is thrown away with the first Read; where it breaks off there, that is
+// io.ErrUnexpectedEOF. The caller closes the reader and verifies the blob.
 func (r *Repository) FetchFrom(ctx context.Context, desc ocispec.Descriptor, offset int64) (io.ReadCloser, error) {
 	ref := r.Reference
 	ref.Reference = desc.Digest.String()
@@ -117,7 +136,7 @@ func (r *Repository) FetchFrom(ctx context.Context, desc ocispec.Descriptor, off
 	case resp.StatusCode == http.StatusPartialContent && strings.HasPrefix(resp.Header.Get("Content-Range"), rest):
 		return resp.Body, nil
 	case resp.StatusCode == http.StatusOK:
-		_, err = io.CopyN(io.Discard, resp.Body, offset)
+		return &tail{resp.Body, offset}, nil
 	case resp.StatusCode == http.StatusNotFound:
 		err = fmt.Errorf("%s: %w", desc.Digest, errdef.ErrNotFound)
 	case resp.StatusCode == http.StatusPartialContent:
@@ -125,10 +144,29 @@ func (r *Repository) FetchFrom(ctx context.Context, desc ocispec.Descriptor, off
 	default:
 		err = &errcode.ErrorResponse{Method: req.Method, URL: resp.Request.URL, StatusCode: resp.StatusCode}
 	}
-	if err != nil {
-		return nil, errors.Join(err, resp.Body.Close())
+	return nil, errors.Join(err, resp.Body.Close())
+}
+
+// tail is content without its first bytes.
+type tail struct {
+	io.ReadCloser
+	skip int64
+}
+
+// Read skips what is to be skipped first: reading that breaks there is tried again
+// as reading is, where opening would not be.
+func (t *tail) Read(b []byte) (int, error) {
+	if t.skip > 0 {
+		n, err := io.CopyN(io.Discard, t.ReadCloser, t.skip)
+		t.skip -= n
+		if errors.Is(err, io.EOF) {
+			err = io.ErrUnexpectedEOF
+		}
+		if err != nil {
+			return 0, err
+		}
 	}
-	return resp.Body, nil
+	return t.ReadCloser.Read(b)
 }
 
 // isLoopback reports whether hostport names this machine, where there is no

@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -147,7 +149,13 @@ func TestFetchFrom(t *testing.T) {
 		}, `asked for the blob from byte 6 on, got "bytes 0-9/10"`},
 		{"gone", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNotFound) }, desc.Digest.String() + ": not found"},
 		{"refused", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusForbidden) }, "response status code 403: Forbidden"},
-		{"short", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "012") }, "EOF"},
+		{"short", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "012") }, "unexpected EOF"},
+		{"cut while skipping", func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Length", "10")
+			io.WriteString(w, "012")
+			_ = http.NewResponseController(w).Flush()
+			panic(http.ErrAbortHandler)
+		}, "unexpected EOF"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -160,13 +168,17 @@ func TestFetchFrom(t *testing.T) {
 			}
 			rc, err := repo.FetchFrom(t.Context(), desc, 6)
 			if err != nil {
-				if !strings.Contains(err.Error(), tt.want) {
+				if !strings.Contains(err.Error(), tt.want) || tt.want == "unexpected EOF" {
 					t.Errorf("FetchFrom = %v, want %s", err, tt.want)
 				}
 				return
 			}
 			defer rc.Close()
-			if got, err := io.ReadAll(rc); err != nil || string(got) != tt.want {
+			got, err := io.ReadAll(rc)
+			if tt.want == "unexpected EOF" && errors.Is(err, io.ErrUnexpectedEOF) && len(got) == 0 {
+				return
+			}
+			if err != nil || string(got) != tt.want {
 				t.Errorf("FetchFrom gives %q, %v, want %q", got, err, tt.want)
 			}
 		})
@@ -199,5 +211,43 @@ func TestIsUnreachable(t *testing.T) {
 	}
 	if remote.IsUnreachable(errdef.ErrNotFound) || remote.IsUnauthorized(errdef.ErrNotFound) {
 		t.Error("a missing tag counts as unreachable or unauthorized")
+	}
+}
+
+// A plan asks a registry many questions at once, again and again; net/http alone
+// keeps only two of the connections.
+func TestConnectionsAreKept(t *testing.T) {
+	t.Parallel()
+	const atOnce = 12
+	var opened atomic.Int32
+	var waiting atomic.Pointer[sync.WaitGroup]
+	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		waiting.Load().Done()
+		waiting.Load().Wait()
+		w.WriteHeader(http.StatusNotFound)
+	}))
+	srv.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateNew {
+			opened.Add(1)
+		}
+	}
+	srv.Start()
+	t.Cleanup(srv.Close)
+	repo, err := newClient(t, remote.Options{}).Repository(strings.TrimPrefix(srv.URL, "http://") + "/shop")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 5 {
+		all := &sync.WaitGroup{}
+		all.Add(atOnce)
+		waiting.Store(all)
+		var done sync.WaitGroup
+		for range atOnce {
+			done.Go(func() { _, _ = repo.Resolve(t.Context(), "1") })
+		}
+		done.Wait()
+	}
+	if n := opened.Load(); n > 2*atOnce { // some may not be back in time
+		t.Errorf("%d connections for 5 times %d requests, want about %d", n, atOnce, atOnce)
 	}
 }

@@ -34,8 +34,7 @@ type progress struct {
 }
 
 // Begin notes the size of the work.
-func (g *progress) Begin(plan *mirror.Plan) {
-	total, missing := plan.Size()
+func (g *progress) Begin(total, missing int64) {
 	g.total, g.before = total, total-missing
 	g.started = g.printer.opts.Now()
 	g.told.Store(g.started.UnixNano())

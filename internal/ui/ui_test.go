@@ -14,7 +14,6 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/sealift/sealift/internal/ui"
-	"github.com/sealift/sealift/mirror"
 )
 
 // clock is a time that moves only when it is told to.
@@ -32,7 +31,7 @@ func session(opts ui.Options) (out, errs string) {
 	p.Warn("look out\x1b[2J")
 	g := p.Progress("copying")
 	blob := ocispec.Descriptor{Digest: digest.FromString("x"), Size: 3_000_000}
-	g.Begin(&mirror.Plan{Blobs: []mirror.Step{{Descriptor: blob}, {Descriptor: ocispec.Descriptor{Size: 1_000_000}, Stored: true}}})
+	g.Begin(4_000_000, blob.Size)
 	for range 3 {
 		c.t = c.t.Add(6 * time.Second)
 		g.Advance(1_000_000)

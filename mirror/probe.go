@@ -1,0 +1,131 @@
+package mirror
+
+import (
+	"context"
+	"errors"
+	"io"
+	"runtime"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
+	"oras.land/oras-go/v2/content"
+	"oras.land/oras-go/v2/errdef"
+
+	"github.com/sealift/sealift/artifact"
+)
+
+// probe finds out what the destination has, and how much of it is sound.
+func (p *Plan) probe(ctx context.Context, opts PlanOptions) error {
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(opts.Concurrency)
+	for i := range p.Manifests {
+		g.Go(func() error { return p.probeManifest(gctx, &p.Manifests[i]) })
+	}
+	for i := range p.Blobs {
+		g.Go(func() error { return p.probeBlob(gctx, &p.Blobs[i]) })
+	}
+	if err := g.Wait(); err != nil || !opts.Check {
+		return err
+	}
+	return p.checkBlobs(ctx, opts.Progress)
+}
+
+// probeManifest reads a manifest at the destination: what a name leads to must be
+// sound, and it is small.
+func (p *Plan) probeManifest(ctx context.Context, s *Step) error {
+	_, err := artifact.Fetch(ctx, p.dst, s.Descriptor, artifact.MaxManifestBytes)
+	switch {
+	case err == nil:
+		s.Stored, s.data = true, nil
+		return nil
+	case errors.Is(err, errdef.ErrNotFound):
+		return nil
+	case ctx.Err() != nil:
+		return ctx.Err()
+	}
+	// A destination that says that it has it and cannot give it: whatever the
+	// reason, it has to be written again.
+	if s.Damaged, err = p.dst.Exists(ctx, s.Descriptor); err != nil {
+		return &CopyError{"destination", "look for", s.Descriptor, err}
+	}
+	return nil
+}
+
+func (p *Plan) probeBlob(ctx context.Context, s *Step) (err error) {
+	if s.Stored, err = p.dst.Exists(ctx, s.Descriptor); err != nil {
+		return &CopyError{"destination", "look for", s.Descriptor, err}
+	}
+	return nil
+}
+
+// checkBlobs reads the blobs the destination has.
+func (p *Plan) checkBlobs(ctx context.Context, progress Progress) error {
+	if progress == nil {
+		progress = silent{}
+	}
+	var total int64
+	for _, s := range p.Blobs {
+		if s.Stored {
+			total += s.Descriptor.Size
+		}
+	}
+	progress.Begin(total, total)
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(readers())
+	for i := range p.Blobs {
+		s := &p.Blobs[i]
+		if !s.Stored {
+			continue
+		}
+		g.Go(func() error {
+			switch err := readWhole(ctx, p.dst, s.Descriptor, progress); {
+			case err == nil:
+				progress.Stored(s.Descriptor)
+			case ctx.Err() != nil:
+				return ctx.Err()
+			case errors.Is(err, errdef.ErrNotFound):
+				s.Stored = false
+			case spoilt(err):
+				s.Stored, s.Damaged = false, true
+			default:
+				return &CopyError{"destination", "read", s.Descriptor, err}
+			}
+			return nil
+		})
+	}
+	return g.Wait()
+}
+
+// readers is how many blobs are read and hashed at once.
+func readers() int { return max(2, runtime.GOMAXPROCS(0)) }
+
+// spoilt reports whether err, met while reading content, means that the store has
+// it and cannot give it as it was.
+func spoilt(err error) bool {
+	return artifact.IsDamage(err) || artifact.IsUnreadable(err) || errors.Is(err, io.ErrUnexpectedEOF)
+}
+
+// readWhole reads content and fails unless it has its size and digest.
+func readWhole(ctx context.Context, src content.Fetcher, desc ocispec.Descriptor, progress Progress) error {
+	rc, err := src.Fetch(ctx, desc)
+	if err != nil {
+		return err
+	}
+	defer rc.Close()
+	r := content.NewVerifyReader(io.TeeReader(rc, advance{ctx, progress}), desc)
+	if _, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, r, make([]byte, 1<<20)); err != nil {
+		return err
+	}
+	return r.Verify()
+}
+
+// advance counts bytes and ends the reading when ctx does.
+type advance struct {
+	ctx      context.Context //nolint:containedctx // lives for one read
+	progress Progress
+}
+
+func (a advance) Write(b []byte) (int, error) {
+	a.progress.Advance(int64(len(b)))
+	return len(b), a.ctx.Err()
+}
