@@ -117,3 +117,31 @@ func keep(t *testing.T, dir string, names ...string) {
 		}
 	}
 }
+
+// TestRollbackSkipsTheSame goes back, without a number, to what ran before and
+// not to a revision that runs the same.
+func TestRollbackSkipsTheSame(t *testing.T) {
+	t.Parallel()
+	place := newHost()
+	h := open(t, t.TempDir(), place)
+	must(h.Install(t.Context(), shop(t, "1.0.0", ""), site.InstallOptions{}))(t)
+	must(h.Upgrade(t.Context(), shop(t, "1.1.0", ""), site.InstallOptions{}))(t)
+	first := true
+	place.fail = func(target.Deployment) error {
+		if first {
+			first = false
+			return errors.New("does not start")
+		}
+		return nil
+	}
+	_, err := h.Upgrade(t.Context(), shop(t, "1.2.0", ""), site.InstallOptions{Atomic: true})
+	var failed *site.FailedError
+	if !errors.As(err, &failed) || failed.Restored == nil {
+		t.Fatalf("Upgrade() = %v, want it failed and restored", err)
+	}
+	place.fail = nil
+	r := must(h.Rollback(t.Context(), "shop", site.RollbackOptions{}))(t)
+	if r.App.Version != "1.0.0" || r.From != 1 {
+		t.Errorf("Rollback() = %s from revision %d, want 1.0.0 from 1", r.App.Version, r.From)
+	}
+}

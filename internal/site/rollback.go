@@ -3,13 +3,15 @@ package site
 import (
 	"context"
 	"fmt"
+	"maps"
 	"time"
 )
 
 // RollbackOptions says how to roll back.
 type RollbackOptions struct {
 	// Revision is the one to go back to; 0 means the current one when a later
-	// change failed or was interrupted, else the one that was current before it.
+	// change failed or was interrupted, else the latest before it that runs
+	// something else: going back to the same would change nothing.
 	Revision int
 	// Expect is the Plan.Revision that was agreed to; the call is refused as
 	// RefusedMoved when the instance was changed since. 0 for none.
@@ -17,10 +19,10 @@ type RollbackOptions struct {
 }
 
 // Rollback brings an instance back to an earlier revision, exactly as it was
-// rendered then, with its values. It needs nothing but the home and the images, which are pulled only when the
-// target lacks them. It is recorded as a revision of its own, and no data is
-// touched. The errors are those of Upgrade, with ErrNotFound for a revision
-// that does not exist.
+// rendered then, with its values. It needs nothing but the home and the images,
+// which are pulled only when the target lacks them. It is recorded as a revision
+// of its own, and no data is touched. The errors are those of Upgrade, with
+// ErrNotFound for a revision that does not exist.
 func (h *Home) Rollback(ctx context.Context, instance string, opts RollbackOptions) (*Revision, error) {
 	return h.change(ctx, ActionRollback, func() (*operation, error) { return h.prepareRollback(ctx, instance, opts) })
 }
@@ -69,13 +71,20 @@ func (s *state) rollbackGoal(revision int) (*Revision, error) {
 		return nil, s.notInstalled()
 	}
 	if revision == 0 {
-		switch {
-		case s.newest() != current || s.interrupted() != 0:
+		if s.newest() != current || s.interrupted() != 0 {
 			return current, nil
-		case current.Parent == 0:
-			return nil, &InstanceError{s.name, fmt.Errorf("a revision before %d: %w", current.Number, ErrNotFound)}
 		}
-		revision = current.Parent
+		before := s.revision(current.Parent)
+		for before != nil && maps.Equal(before.Definitions, current.Definitions) {
+			if before.Parent >= before.Number {
+				return nil, fmt.Errorf("the record of revision %d of %s is damaged: its parent is %d", before.Number, s.name, before.Parent)
+			}
+			before = s.revision(before.Parent)
+		}
+		if before == nil {
+			return nil, &InstanceError{s.name, fmt.Errorf("a revision before %d that differs: %w", current.Number, ErrNotFound)}
+		}
+		revision = before.Number
 	}
 	goal := s.revision(revision)
 	switch {
