@@ -182,6 +182,8 @@ bold "7. Upgrade to 1.1.0: only what differs goes down"
 at_site sealift upgrade shop ./demo/media --key demo/vendor.pub --yes
 expect_order
 at_site sealift status
+sleep 6 # the engine's first own checks
+at_site docker-compose -p sealift-shop -f demo/site/home/instances/shop/2/compose.yaml ps
 
 bold "8. Roll back"
 at_site sealift rollback shop --yes

@@ -175,7 +175,7 @@ found, 12 damaged or invalid signature, 13 credentials or password, 14 incomplet
 			root.AddCommand(c)
 		}
 	}
-	root.AddCommand(newVersion(a), refTopic())
+	root.AddCommand(newVersion(a), newProbe(), refTopic())
 	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"text", "json"}, cobra.ShellCompDirectiveNoFileComp))
 	return root
 }

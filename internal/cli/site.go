@@ -50,7 +50,7 @@ func (a *app) openHome(ctx context.Context) (*site.Home, error) {
 	if err != nil {
 		return nil, err
 	}
-	return site.Open(dir, site.Options{Target: engine, Now: a.Now, Report: a.reportStep})
+	return site.Open(dir, site.Options{Target: engine, Probe: staticSelf(), Now: a.Now, Report: a.reportStep})
 }
 
 // reportStep tells the person of one step of a change.

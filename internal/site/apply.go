@@ -60,6 +60,9 @@ func (h *Home) change(ctx context.Context, action Action, prepare func() (*opera
 	for _, note := range op.plan.Notes {
 		h.opts.Report(target.Event{Type: target.EventNote, Message: note})
 	}
+	if err := h.placeProbe(); err != nil {
+		return nil, fmt.Errorf("keep the probe: %w", err)
+	}
 	if err := h.opts.Target.Fetch(ctx, op.deployment(), h.opts.Report); err != nil {
 		return nil, err
 	}

@@ -117,7 +117,7 @@ func (h *Home) prepare(ctx context.Context, action Action, d Delivery, opts Inst
 	if err != nil {
 		return nil, err
 	}
-	if err := op.render(h.opts.Target, action, d, values); err != nil {
+	if err := h.render(op, action, d, values); err != nil {
 		return nil, err
 	}
 	op.record.Started = h.now()
@@ -211,16 +211,19 @@ func (op *operation) inherit() (inherited, error) {
 }
 
 // render fills the operation's record, rendering and secrets.
-func (op *operation) render(with target.Renderer, action Action, d Delivery, values *choice) error {
+func (h *Home) render(op *operation, action Action, d Delivery, values *choice) error {
 	in := target.RenderInput{
 		App: d.Release.App, Instance: op.state.name, Images: d.Images, Values: values.all, Dir: op.state.dir,
+	}
+	if h.opts.Probe != "" {
+		in.Probe = h.probePath()
 	}
 	if op.current != nil {
 		in.Volumes = op.current.Volumes
 	} else if newest := op.state.newest(); newest != nil {
 		in.Volumes = newest.Volumes
 	}
-	rendering, err := with.Render(in)
+	rendering, err := h.opts.Target.Render(in)
 	if err != nil {
 		return err
 	}
@@ -230,7 +233,7 @@ func (op *operation) render(with target.Renderer, action Action, d Delivery, val
 	op.record = &Revision{
 		Instance: op.state.name, Number: op.state.next(), Action: action,
 		App:    App{op.template.ID, op.template.Version, op.template.Title},
-		Target: with.Name(), Root: d.Release.Root.Digest, Repository: d.Repository, Images: d.Images,
+		Target: h.opts.Target.Name(), Root: d.Release.Root.Digest, Repository: d.Repository, Images: d.Images,
 		Values: open, Set: values.set,
 		Definitions: rendering.Definitions, Addresses: rendering.Addresses,
 		Volumes: rendering.Volumes, Losses: rendering.Losses,

@@ -33,6 +33,10 @@ import (
 type Options struct {
 	// Target runs the instances. nil leaves a home that can only be read.
 	Target target.Target
+	// Probe is a static program that checks components from inside their
+	// containers, see [target.RenderInput]; a copy is kept in the home. ""
+	// means there is none.
+	Probe string
 	// Now tells the time; nil means time.Now.
 	Now func() time.Time
 	// Rand is the source of generated secrets; nil means crypto/rand.

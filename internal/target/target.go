@@ -78,6 +78,11 @@ type RenderInput struct {
 	Values map[string]any
 	// Dir is the absolute directory below which Rendering.Files will lie.
 	Dir string
+	// Probe is the absolute path of a static program that is bound into
+	// containers for checks of kinds http and tcp: it is run as `probe http URL`
+	// or `probe tcp ADDRESS` and exits with 0 when the check succeeds. "" means
+	// there is none, and the engine does not know of those checks.
+	Probe string
 	// Volumes are the Rendering.Volumes of the instance's revision before this
 	// one. A component under a new key finds its data through them: it takes
 	// the volumes of its aliases. nil for a first install.

@@ -103,6 +103,7 @@ func (s shop) works(t *testing.T, version string) {
 		if !c.Working || c.State != "running" || c.Health != "healthy" {
 			t.Errorf("%s: %+v", c.Component, c)
 		}
+		s.engineAgrees(t, c.Container)
 		image := s.run(t, "docker", "inspect", "--format", "{{.Image}}", c.Container)
 		digests := strings.Fields(s.run(t, "docker", "image", "inspect", "--format", "{{join .RepoDigests \" \"}}", image))
 		want := "@" + s.image(t, version, c.Component)
@@ -110,6 +111,19 @@ func (s shop) works(t *testing.T, version string) {
 			t.Errorf("%s runs %v, the release has %s", c.Component, digests, want)
 		}
 	}
+}
+
+// engineAgrees fails unless the engine's own check, run inside the container by
+// the program bound into it, comes to say that it is healthy.
+func (s shop) engineAgrees(t *testing.T, container string) {
+	t.Helper()
+	for range 60 {
+		if got := s.run(t, "docker", "inspect", "--format", "{{.State.Health.Status}}", container); got == "healthy" {
+			return
+		}
+		time.Sleep(500 * time.Millisecond)
+	}
+	t.Errorf("container %s does not get healthy: %s", container, s.run(t, "docker", "inspect", "--format", "{{json .State.Health}}", container))
 }
 
 // image returns the digest of a component's image in a release on the media.

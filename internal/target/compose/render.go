@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -236,10 +237,21 @@ func (r *rendering) mounts(m mapping) {
 			r.lose("volumes.%s.size: %s is not enforced, volumes share the engine's disk", name, v.Size)
 		}
 	}
+	if h := r.component.Health; h != nil && h.Exec == nil && r.in.Probe != "" {
+		mount := newMapping()
+		mount.add("type", quoted("bind"))
+		mount.add("source", text(r.in.Probe))
+		mount.add("target", text(probeInside))
+		mount.add("read_only", boolean(true))
+		seq.Content = append(seq.Content, mount.node)
+	}
 	if len(seq.Content) > 0 {
 		m.add("volumes", seq)
 	}
 }
+
+// probeInside is where containers find the program that checks them.
+const probeInside = "/.sealift/probe"
 
 // volume returns the name of a volume within the project. Keys have no "_", so
 // that two components never meet in one name.
@@ -283,12 +295,19 @@ func (r *rendering) health(m mapping) {
 	switch {
 	case h == nil:
 		return
-	case h.Exec == nil:
+	case h.Exec == nil && r.in.Probe == "":
 		r.lose("health: checked by sealift during install, upgrade and status, not by the engine")
 		return
 	}
+	command := h.Exec
+	if h.HTTP != nil {
+		port := r.component.Ports[h.HTTP.Port].Port
+		command = []string{probeInside, "probe", "http", fmt.Sprintf("http://127.0.0.1:%d/%s", port, strings.TrimPrefix(h.HTTP.Path, "/"))}
+	} else if h.TCP != "" {
+		command = []string{probeInside, "probe", "tcp", fmt.Sprintf("127.0.0.1:%d", r.component.Ports[h.TCP].Port)}
+	}
 	test := sequence(quoted("CMD"))
-	for _, arg := range h.Exec {
+	for _, arg := range command {
 		test.Content = append(test.Content, text(arg))
 	}
 	check := newMapping()

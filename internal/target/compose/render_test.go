@@ -88,6 +88,35 @@ func golden(t *testing.T, path, got string) {
 	}
 }
 
+// TestRenderProbe gives the engine every check, where there is a program to run.
+func TestRenderProbe(t *testing.T) {
+	t.Parallel()
+	in := shop(t)
+	in.Probe = "/home/of/site/bin/probe"
+	project, err := compose.Renderer{}.Render(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := string(project.Documents[compose.File])
+	checks := 0
+	for _, c := range in.App.Template.Components {
+		if c.Health != nil {
+			checks++
+		}
+	}
+	if got := strings.Count(text, "healthcheck:"); got != checks {
+		t.Errorf("%d components have a check the engine runs, want %d:\n%s", got, checks, text)
+	}
+	if !strings.Contains(text, "/.sealift/probe") || !strings.Contains(text, in.Probe) {
+		t.Errorf("the program is not bound into any container:\n%s", text)
+	}
+	for _, l := range project.Losses {
+		if strings.Contains(l, "not by the engine") {
+			t.Errorf("a loss is left: %s", l)
+		}
+	}
+}
+
 func TestRenderIsDeterministic(t *testing.T) {
 	t.Parallel()
 	first, err := compose.Renderer{}.Render(shop(t))
