@@ -47,6 +47,10 @@ func prepareAndRun(m *testing.M) (code int, err error) {
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(home)) }()
+	// runc keeps a file there for each program it runs in a container.
+	if err := os.Mkdir(filepath.Join(home, "run"), 0o700); err != nil {
+		return 0, err
+	}
 	if dir := os.Getenv("SEALIFT_BUILD"); dir != "" {
 		if build, err = filepath.Abs(dir); err != nil {
 			return 0, err
