@@ -33,6 +33,9 @@ type ExecuteOptions struct {
 	// Attempts bounds the tries for one piece of content; ≤ 0 means 5. Requests
 	// that failed before any content moved are the transport's to repeat.
 	Attempts int
+	// Piecemeal copies what the source has even where it lacks some, as one volume
+	// of several does. The copy is an [IncompleteError] then, and names nothing.
+	Piecemeal bool
 	// Progress is told what happens; nil for nobody.
 	Progress Progress
 }
@@ -40,7 +43,8 @@ type ExecuteOptions struct {
 // Execute copies what the destination lacks and then records the roots. Blobs go
 // in parallel, the largest first; manifests follow, also in parallel, each behind
 // what it names. A failure is an [IncompleteError]: running the copy again continues
-// where it stopped.
+// where it stopped. Where the source is known to lack content nothing is begun,
+// with [AbsentError].
 func (p *Plan) Execute(ctx context.Context, opts ExecuteOptions) error {
 	if opts.Concurrency <= 0 {
 		opts.Concurrency = 4
@@ -51,11 +55,16 @@ func (p *Plan) Execute(ctx context.Context, opts ExecuteOptions) error {
 	if opts.Progress == nil {
 		opts.Progress = silent{}
 	}
+	absent := p.absent()
+	if absent != nil && !opts.Piecemeal {
+		return absent
+	}
 	total, missing := p.Size()
 	x := &execution{plan: p, opts: opts}
 	x.stored.Store(total - missing)
 	opts.Progress.Begin(total, missing)
-	if err := x.run(ctx); err != nil {
+	err := x.run(ctx, absent)
+	if err != nil {
 		if ctx.Err() != nil {
 			err = errors.Join(context.Cause(ctx), err)
 		}
@@ -70,10 +79,17 @@ type execution struct {
 	stored atomic.Int64
 }
 
-func (x *execution) run(ctx context.Context) error {
+// run ends with absent, when there is such an error, before anything is named.
+func (x *execution) run(ctx context.Context, absent error) error {
 	blobs := slices.Clone(x.plan.Blobs)
 	slices.SortStableFunc(blobs, func(a, b Step) int { return cmp.Compare(b.Descriptor.Size, a.Descriptor.Size) })
-	for _, steps := range append([][]Step{blobs}, levels(x.plan.Manifests)...) {
+	if err := x.storeAll(ctx, blobs); err != nil {
+		return err
+	}
+	if absent != nil {
+		return absent
+	}
+	for _, steps := range levels(x.plan.Manifests) {
 		if err := x.storeAll(ctx, steps); err != nil {
 			return err
 		}
@@ -89,23 +105,36 @@ func (x *execution) run(ctx context.Context) error {
 	return nil
 }
 
-// levels sorts manifests, each of which stands behind all it names, into groups
-// that name only what is in groups before theirs.
+// levels sorts manifests into groups that name only what is in groups before
+// theirs. A digest cannot be part of what it is the digest of, so there are no
+// rings.
 func levels(manifests []Step) [][]Step {
-	var out [][]Step
-	at := map[digest.Digest]int{}
-	for _, s := range manifests {
-		n := 0
-		for _, d := range s.behind {
-			if below, planned := at[d]; planned {
-				n = max(n, below+1)
+	at := make(map[digest.Digest]int, len(manifests)) // places in manifests
+	for i, s := range manifests {
+		at[s.Descriptor.Digest] = i
+	}
+	level := make([]int, len(manifests)) // counted from 1, 0 for not known yet
+	var find func(i int) int
+	find = func(i int) int {
+		if level[i] > 0 {
+			return level[i]
+		}
+		n := 1
+		for _, d := range manifests[i].behind {
+			if j, planned := at[d]; planned {
+				n = max(n, find(j)+1)
 			}
 		}
-		at[s.Descriptor.Digest] = n
-		for len(out) <= n {
+		level[i] = n
+		return n
+	}
+	var out [][]Step
+	for i, s := range manifests {
+		n := find(i)
+		for len(out) < n {
 			out = append(out, nil)
 		}
-		out[n] = append(out[n], s)
+		out[n-1] = append(out[n-1], s)
 	}
 	return out
 }
@@ -115,7 +144,7 @@ func (x *execution) storeAll(ctx context.Context, steps []Step) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(x.opts.Concurrency)
 	for _, s := range steps {
-		if s.Stored {
+		if !s.Missing() || s.Absent {
 			continue
 		}
 		g.Go(func() error {

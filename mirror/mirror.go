@@ -76,6 +76,10 @@ type Root struct {
 	Referrers []ocispec.Descriptor
 	// Tags are the signature tags of the root and of anything it reaches.
 	Tags []Tag
+	// Platforms are those that were asked for, none for all; Left are the manifests
+	// that indexes of the root name for others, and that are not carried.
+	Platforms []ocispec.Platform
+	Left      []ocispec.Descriptor
 }
 
 // Tag is a manifest that belongs to another by its tag alone, cosign's scheme

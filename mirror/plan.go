@@ -2,16 +2,10 @@ package mirror
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-	"golang.org/x/sync/errgroup"
-	"oras.land/oras-go/v2/errdef"
-
-	"github.com/sealift/sealift/artifact"
 )
 
 // Item is one artifact to copy.
@@ -21,9 +15,16 @@ type Item struct {
 	Reference string
 	// Name is the full reference the artifact gets at the destination.
 	Name string
+	// Platforms are those that are carried of each index the root reaches by its
+	// children; none means all. Indexes keep their bytes: what they name for
+	// other platforms is left. Referrers are carried whole.
+	Platforms []ocispec.Platform
 	// MountFrom is the repository a destination in the same registry may take
 	// blobs from without copying, "" when there is none.
 	MountFrom string
+	// Sparse says that the source may lack blobs, as media of a delta or of a
+	// volume set do, so that planning has to ask it for each.
+	Sparse bool
 }
 
 // PlanOptions configure planning. The zero value is a good default.
@@ -33,341 +34,360 @@ type PlanOptions struct {
 	// Check reads whatever the destination has already, blobs too, and plans to
 	// replace what is damaged. Without it only manifests are read there.
 	Check bool
+	// Sites are the places the copy is for, which makes it a delta: layers and
+	// image configs that every site has already are left. No site means that
+	// nothing is known of where it goes, and everything is carried.
+	Sites []Site
 	// Progress is told of what Check reads; nil for nobody.
 	Progress Progress
 }
 
-// Bounds on one plan, whose manifests stand in memory until they are copied: a
-// few indexes can name millions.
-const (
-	maxManifests     = 100_000
-	maxManifestBytes = 256 << 20 // of all of them
-)
+// Site is what one site is known to have whole.
+type Site struct {
+	Items []Item
+}
+
+const defaultReads = 8
 
 // Plan is what a copy will do: a snapshot of the closure and of what the
 // destination lacks.
 type Plan struct {
 	// Roots are the artifacts, in the order asked for.
 	Roots []Root
+	// Parts are what people tell the roots apart by: the root's own documents,
+	// each image, and the referrers, in order; each step belongs to one.
+	Parts []Part
 	// Manifests and Blobs are the distinct content of the closure; a manifest
 	// stands behind everything it names.
 	Manifests []Step
 	Blobs     []Step
+	// Base are the roots of a delta, what its sites have, without duplicates;
+	// nil when nothing was left because of them.
+	Base []Root
 
 	dst Destination
 }
 
+// Part is a piece of a root that has a name of its own.
+type Part struct {
+	// Root is the index in [Plan.Roots].
+	Root int
+	// Label is the components of an image of a release, the platform of an image
+	// of an index, [LabelReferrers], or "" for the root itself.
+	Label      string
+	Descriptor ocispec.Descriptor
+}
+
+// LabelReferrers is the label of what refers to a root or to anything it reaches:
+// signatures, SBOMs and attestations.
+const LabelReferrers = "referrers"
+
 // Step is one piece of content of a plan.
 type Step struct {
 	Descriptor ocispec.Descriptor
+	// Part is the index in [Plan.Parts] of the first that has the content.
+	Part int
 	// Stored says that the destination has it already.
 	Stored bool
 	// Damaged says that the destination has it and that it is not what its digest
 	// says. It is not Stored then, and will be replaced.
 	Damaged bool
+	// Left says why the content is not carried though the destination lacks it:
+	// [LeftInBase], or the volume it is on. It is "" for all else.
+	Left string
+	// Absent says that it is to be carried and that the source lacks it.
+	Absent bool
+	// Partial is how many bytes of it an interrupted copy has left at the
+	// destination; they are read again before they count.
+	Partial int64
 
 	data   []byte          // a manifest's bytes, nil once it is known to be stored
 	behind []digest.Digest // the manifests that one names
+	vital  bool            // never left
 	item   Item
 }
 
-// Size returns the bytes of the whole closure and how many of them the
-// destination lacks.
-func (p *Plan) Size() (total, missing int64) {
-	for _, steps := range [][]Step{p.Manifests, p.Blobs} {
-		for _, s := range steps {
-			total += s.Descriptor.Size
-			if !s.Stored {
-				missing += s.Descriptor.Size
-			}
-		}
-	}
-	return total, missing
+// LeftInBase is why a delta leaves content: every site has it.
+const LeftInBase = "base"
+
+// Missing reports whether the step is to be carried and not yet stored.
+func (s *Step) Missing() bool { return !s.Stored && s.Left == "" }
+
+// Totals count content and its bytes.
+type Totals struct {
+	Count int
+	Bytes int64
 }
 
-// Missing counts the pieces of content the destination lacks.
-func (p *Plan) Missing() int { return p.count(func(s Step) bool { return !s.Stored }) }
+func (t *Totals) add(s *Step) {
+	t.Count++
+	t.Bytes += s.Descriptor.Size
+}
 
-// Damaged counts the pieces of content the destination has and will have replaced.
-func (p *Plan) Damaged() int { return p.count(func(s Step) bool { return s.Damaged }) }
+// Summary sorts content by what becomes of it; every piece is in one of Copied,
+// Stored and Left.
+type Summary struct {
+	All, Copied, Stored, Left Totals
+	// Damaged and Absent are among Copied.
+	Damaged, Absent Totals
+	// Partial counts bytes of Copied that are at the destination.
+	Partial int64
+}
 
-func (p *Plan) count(is func(Step) bool) int {
-	n := 0
-	for _, steps := range [][]Step{p.Manifests, p.Blobs} {
-		for _, s := range steps {
-			if is(s) {
-				n++
+func (s *Summary) add(step *Step) {
+	s.All.add(step)
+	switch {
+	case step.Stored:
+		s.Stored.add(step)
+	case step.Left != "":
+		s.Left.add(step)
+	default:
+		s.Copied.add(step)
+		s.Partial += step.Partial
+	}
+	if step.Damaged {
+		s.Damaged.add(step)
+	}
+	if step.Absent {
+		s.Absent.add(step)
+	}
+}
+
+// Summary counts the whole plan.
+func (p *Plan) Summary() Summary {
+	var sum Summary
+	for s := range p.steps() {
+		sum.add(s)
+	}
+	return sum
+}
+
+// PartSummaries count the content of each part, in the order of [Plan.Parts].
+func (p *Plan) PartSummaries() []Summary {
+	sums := make([]Summary, len(p.Parts))
+	for s := range p.steps() {
+		sums[s.Part].add(s)
+	}
+	return sums
+}
+
+// steps yields blobs, then manifests.
+func (p *Plan) steps() func(yield func(*Step) bool) {
+	return func(yield func(*Step) bool) {
+		for _, list := range [][]Step{p.Blobs, p.Manifests} {
+			for i := range list {
+				if !yield(&list[i]) {
+					return
+				}
 			}
 		}
 	}
-	return n
+}
+
+// Size returns the bytes that are carried and how many of them the destination
+// lacks.
+func (p *Plan) Size() (total, missing int64) {
+	sum := p.Summary()
+	return sum.All.Bytes - sum.Left.Bytes, sum.Copied.Bytes
+}
+
+// Missing counts the pieces of content that are to be copied.
+func (p *Plan) Missing() int { return p.Summary().Copied.Count }
+
+// Damaged counts the pieces of content the destination has and will have replaced.
+func (p *Plan) Damaged() int { return p.Summary().Damaged.Count }
+
+// Absent returns what is to be carried and what the source lacks.
+func (p *Plan) Absent() []ocispec.Descriptor {
+	var list []ocispec.Descriptor
+	for s := range p.steps() {
+		if s.Absent {
+			list = append(list, s.Descriptor)
+		}
+	}
+	return list
+}
+
+// LeftPlatforms returns the manifests that the indexes of the closure name and
+// that are left because they are for other platforms, each once.
+func (p *Plan) LeftPlatforms() []ocispec.Descriptor {
+	var list []ocispec.Descriptor
+	seen := map[digest.Digest]bool{}
+	for _, s := range p.Manifests {
+		seen[s.Descriptor.Digest] = true // another root carries it
+	}
+	for _, r := range p.Roots {
+		for _, d := range r.Left {
+			if !seen[d.Digest] {
+				seen[d.Digest] = true
+				list = append(list, d)
+			}
+		}
+	}
+	return list
 }
 
 // NewPlan resolves items, walks their closures and asks dst what it has. Manifests
 // that dst has are read there and verified, for a root must not be named while
 // one is damaged; blobs only when the options say so. Nothing is written. It fails
 // when an item cannot be resolved or when the source lacks any manifest of a
-// closure, for what cannot be carried whole is not begun, and with
-// errdef.ErrSizeExceedsLimit for a closure beyond all measure.
+// closure, for what cannot be carried whole is not begun, with [PlatformError], and
+// with errdef.ErrSizeExceedsLimit for a closure beyond all measure. That a source
+// lacks blobs is no failure of the plan: see [Plan.Absent].
 func NewPlan(ctx context.Context, dst Destination, items []Item, opts PlanOptions) (*Plan, error) {
 	if opts.Concurrency <= 0 {
-		opts.Concurrency = 8
+		opts.Concurrency = defaultReads
 	}
 	p := &Plan{dst: dst}
 	known := newPlanned()
 	for _, item := range items {
-		desc, err := item.Source.Resolve(ctx, item.Reference)
+		w := newWalk(item, known)
+		w.limit, w.keep = opts.Concurrency, true
+		root, err := w.resolve(ctx)
 		if err != nil {
-			return nil, fmt.Errorf("resolve %s: %w", item.Name, err)
+			return nil, err
 		}
-		w := &walk{item: item, nodes: map[digest.Digest]*node{}, limit: opts.Concurrency, keep: true, known: known}
-		root, err := w.closure(ctx, plain(desc))
-		if err != nil {
+		p.Roots = append(p.Roots, root)
+		if err := w.appendRoot(p, len(p.Roots)-1); err != nil {
 			return nil, fmt.Errorf("plan %s: %w", item.Name, err)
 		}
-		root.Name = item.Name
-		p.Roots = append(p.Roots, root)
-		w.appendSteps(p, root.Descriptor.Digest, known)
+	}
+	base, err := newBase(ctx, opts)
+	if err != nil {
+		return nil, err
 	}
 	if err := p.probe(ctx, opts); err != nil {
 		return nil, err
 	}
-	return p, nil
+	base.leave(p)
+	return p, p.askSources(ctx, opts)
 }
 
-// plain strips a descriptor to what identifies content, and the platform an
-// index gives it.
-func plain(d ocispec.Descriptor) ocispec.Descriptor {
-	return ocispec.Descriptor{MediaType: d.MediaType, Digest: d.Digest, Size: d.Size, ArtifactType: d.ArtifactType, Platform: d.Platform}
-}
-
-// walk is the closure of one item.
-type walk struct {
-	item  Item
-	limit int
-	// keep holds on to the bytes of manifests.
-	keep bool
-	// known is what the plan has from other walks, which is not counted again.
-	known *planned
-	// onError decides about a manifest that cannot be read: nil goes on
-	// without it. Without onError, such an error ends the walk.
-	onError func(ocispec.Descriptor, error) error
-	nodes   map[digest.Digest]*node
-	bytes   int64 // of the manifests in nodes, as their descriptors say
-}
-
-// node is a manifest of a closure with the manifests that must stand before it.
-type node struct {
-	desc      ocispec.Descriptor
-	data      []byte
-	subject   digest.Digest
-	blobs     []ocispec.Descriptor
-	children  []ocispec.Descriptor
-	referrers []ocispec.Descriptor
-	tags      []Tag
-}
-
-// closure reads every manifest reachable from root, level by level, each level
-// in parallel.
-func (w *walk) closure(ctx context.Context, root ocispec.Descriptor) (Root, error) {
-	if !artifact.IsManifest(root.MediaType) {
-		return Root{}, fmt.Errorf("%s has media type %q, want a manifest or an index", root.Digest, root.MediaType)
+// resolve finds the item's root and walks its closure.
+func (w *walk) resolve(ctx context.Context) (Root, error) {
+	desc, err := w.item.Source.Resolve(ctx, w.item.Reference)
+	if err != nil {
+		return Root{}, fmt.Errorf("resolve %s: %w", w.item.Name, err)
 	}
-	out := Root{Descriptor: root}
-	if err := w.claim(root); err != nil {
-		return Root{}, err
+	root, err := w.closure(ctx, plain(desc))
+	if err != nil {
+		return Root{}, fmt.Errorf("plan %s: %w", w.item.Name, err)
 	}
-	for level := []ocispec.Descriptor{root}; len(level) > 0; {
-		read := make([]*node, len(level))
-		g, gctx := errgroup.WithContext(ctx)
-		g.SetLimit(w.limit)
-		for i, d := range level {
-			g.Go(func() (err error) {
-				read[i], err = w.read(gctx, d)
-				if err != nil && w.onError != nil && gctx.Err() == nil {
-					return w.onError(d, err)
-				}
-				return err
-			})
-		}
-		if err := g.Wait(); err != nil {
-			return Root{}, err
-		}
-		level = nil
-		for _, n := range read {
-			if n == nil {
-				continue
+	root.Name = w.item.Name
+	return root, nil
+}
+
+// planned holds where a plan has what already. One digest may be both a layer
+// and a manifest, which go to different places of a registry.
+type planned struct {
+	manifests, blobs map[digest.Digest]int // places in the plan's lists
+	bytes            int64                 // of the manifests
+}
+
+func newPlanned() *planned {
+	return &planned{manifests: map[digest.Digest]int{}, blobs: map[digest.Digest]int{}}
+}
+
+// addition is the closure of one root on its way into a plan.
+type addition struct {
+	*walk
+	plan  *Plan
+	done  map[digest.Digest]bool
+	parts map[digest.Digest]int // of the root's children
+	refer []ocispec.Descriptor  // what refers to anything of it, not yet added
+}
+
+// appendRoot adds the closure of a root to p, skipping what p has already. What
+// refers to a manifest comes behind it, because it may name it as a child too.
+func (w *walk) appendRoot(p *Plan, root int) error {
+	a := &addition{walk: w, plan: p, done: map[digest.Digest]bool{}, parts: map[digest.Digest]int{}}
+	desc := p.Roots[root].Descriptor
+	own := a.addPart(Part{Root: root, Descriptor: desc})
+	if n := w.nodes[desc.Digest]; n != nil {
+		for i, d := range n.children {
+			if label := n.labels[i]; label != "" {
+				a.parts[d.Digest] = a.addPart(Part{Root: root, Label: label, Descriptor: d})
 			}
-			w.nodes[n.desc.Digest] = n
-			for _, d := range n.next() {
-				if _, seen := w.nodes[d.Digest]; seen {
-					continue
-				}
-				if err := w.claim(d); err != nil {
-					return Root{}, err
-				}
-				level = append(level, d)
-			}
-			out.Referrers = append(out.Referrers, n.referrers...)
-			out.Tags = append(out.Tags, n.tags...)
 		}
 	}
-	return out, nil
-}
-
-// claim makes room for a manifest before it is read.
-func (w *walk) claim(d ocispec.Descriptor) error {
-	w.nodes[d.Digest] = nil
-	if w.known.manifests[d.Digest] {
-		return nil
+	if err := a.add(desc.Digest, own); err != nil {
+		return err
 	}
-	w.bytes += min(d.Size, artifact.MaxManifestBytes) // larger ones are refused when they are read
-	if n := len(w.nodes) + len(w.known.manifests); n > maxManifests {
-		return fmt.Errorf("more than %d manifests belong together: %w", maxManifests, errdef.ErrSizeExceedsLimit)
-	}
-	if w.known.bytes+w.bytes > maxManifestBytes {
-		return fmt.Errorf("the manifests that belong together are more than %d MiB: %w", maxManifestBytes>>20, errdef.ErrSizeExceedsLimit)
+	proofs := a.addPart(Part{Root: root, Label: LabelReferrers})
+	for len(a.refer) > 0 {
+		next := a.refer[0]
+		a.refer = a.refer[1:]
+		if err := a.add(next.Digest, proofs); err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
-// next returns every manifest that n leads to.
-func (n *node) next() []ocispec.Descriptor {
-	list := slices.Concat(n.children, n.referrers)
-	for _, t := range n.tags {
-		list = append(list, t.Descriptor)
-	}
-	return list
+func (a *addition) addPart(part Part) int {
+	a.plan.Parts = append(a.plan.Parts, part)
+	return len(a.plan.Parts) - 1
 }
 
-// read fetches one manifest and what hangs on it.
-func (w *walk) read(ctx context.Context, desc ocispec.Descriptor) (*node, error) {
-	m, data, err := artifact.FetchManifest(ctx, w.item.Source, desc)
-	if err != nil {
-		return nil, &CopyError{"source", "read manifest", desc, err}
-	}
-	n := &node{desc: desc, blobs: m.Blobs}
-	if w.keep {
-		n.data = data
-	}
-	if m.Subject != nil {
-		n.subject = m.Subject.Digest
-	}
-	for _, c := range m.Manifests {
-		if artifact.IsManifest(c.MediaType) {
-			n.children = append(n.children, plain(c))
-		} else {
-			// An index may list content that is no manifest; it is carried
-			// like a layer.
-			n.blobs = append(n.blobs, c)
-		}
-	}
-	// Four questions that do not depend on each other; over a network each takes a
-	// round trip.
-	g, gctx := errgroup.WithContext(ctx)
-	g.Go(func() (err error) {
-		if n.referrers, err = w.referrers(gctx, desc); err != nil {
-			return &CopyError{"source", "list referrers of", desc, err}
-		}
+// add adds id behind everything it names. What another root brought is walked
+// again: the source of this one may know more referrers.
+func (a *addition) add(id digest.Digest, part int) error {
+	n := a.nodes[id]
+	if a.done[id] || n == nil {
 		return nil
-	})
-	suffixes := artifact.SignatureSuffixes()
-	tags := make([]Tag, len(suffixes))
-	for i, suffix := range suffixes {
-		g.Go(func() error {
-			name := artifact.SignatureTag(desc.Digest, suffix)
-			d, err := w.item.Source.Resolve(gctx, name)
-			if err == nil {
-				tags[i] = Tag{name, plain(d)}
-			} else if !errors.Is(err, errdef.ErrNotFound) {
-				return &CopyError{"source", "look for signatures of", desc, err}
-			}
-			return nil
-		})
 	}
-	if err := g.Wait(); err != nil {
-		return nil, err
+	a.done[id] = true
+	if own, ok := a.parts[id]; ok {
+		part = own
 	}
-	n.tags = slices.DeleteFunc(tags, func(t Tag) bool { return t.Name == "" })
-	return n, nil
-}
-
-// referrers lists the manifests that refer to desc.
-func (w *walk) referrers(ctx context.Context, desc ocispec.Descriptor) (found []ocispec.Descriptor, err error) {
-	err = w.item.Source.Referrers(ctx, desc, "", func(list []ocispec.Descriptor) error {
-		for _, r := range list {
-			if !artifact.IsManifest(r.MediaType) {
-				return fmt.Errorf("referrer %s has media type %q", r.Digest, r.MediaType)
-			}
-			found = append(found, plain(r))
-		}
-		if len(found) > maxManifests {
-			return fmt.Errorf("more than %d: %w", maxManifests, errdef.ErrSizeExceedsLimit)
-		}
-		return nil
-	})
-	if errors.Is(err, errdef.ErrNotFound) {
-		return nil, nil
-	}
-	return found, err
-}
-
-// planned holds what a plan has already. One digest may be both a layer and a
-// manifest, which go to different places of a registry.
-type planned struct {
-	manifests, blobs map[digest.Digest]bool
-	bytes            int64 // of the manifests
-}
-
-func newPlanned() *planned {
-	return &planned{manifests: map[digest.Digest]bool{}, blobs: map[digest.Digest]bool{}}
-}
-
-// appendSteps adds the closure of id to p, skipping what p has already. What
-// refers to a manifest comes behind it, because it may name it as a child too.
-func (w *walk) appendSteps(p *Plan, id digest.Digest, known *planned) {
-	done := map[digest.Digest]bool{}
-	for waiting := []digest.Digest{id}; len(waiting) > 0; waiting = waiting[1:] {
-		w.appendNamed(p, waiting[0], known, done, func(d ocispec.Descriptor) {
-			waiting = append(waiting, d.Digest)
-		})
-	}
-}
-
-// appendNamed adds id behind everything it names, and hands on what refers to
-// any of it. What another root brought is walked again: the source of this one
-// may know more referrers.
-func (w *walk) appendNamed(p *Plan, id digest.Digest, known *planned, done map[digest.Digest]bool, refers func(ocispec.Descriptor)) {
-	n := w.nodes[id]
-	if done[id] || n == nil {
-		return
-	}
-	done[id] = true
 	for _, d := range n.children {
-		w.appendNamed(p, d.Digest, known, done, refers)
+		if err := a.add(d.Digest, part); err != nil {
+			return err
+		}
 	}
 	for _, d := range n.blobs {
-		if !known.blobs[d.Digest] {
-			known.blobs[d.Digest] = true
-			p.Blobs = append(p.Blobs, Step{Descriptor: plain(d), item: w.item})
+		if err := a.addBlob(n, d, part); err != nil {
+			return err
 		}
 	}
-	if !known.manifests[id] {
-		known.manifests[id] = true
-		known.bytes += n.desc.Size
-		s := Step{Descriptor: n.desc, data: n.data, item: w.item}
-		for _, d := range n.children {
-			s.behind = append(s.behind, d.Digest)
-		}
-		if n.subject != "" {
-			s.behind = append(s.behind, n.subject)
-		}
-		p.Manifests = append(p.Manifests, s)
-	}
-	for _, d := range n.referrers {
-		refers(d)
-	}
+	a.addManifest(n, part)
+	a.refer = append(a.refer, n.referrers...)
 	for _, t := range n.tags {
-		refers(t.Descriptor)
+		a.refer = append(a.refer, t.Descriptor)
 	}
+	return nil
+}
+
+func (a *addition) addBlob(n *node, d ocispec.Descriptor, part int) error {
+	at, ok := a.known.blobs[d.Digest]
+	if !ok {
+		a.known.blobs[d.Digest] = len(a.plan.Blobs)
+		a.plan.Blobs = append(a.plan.Blobs, Step{Descriptor: d, Part: part, vital: n.vital, item: a.item})
+		return nil
+	}
+	known := &a.plan.Blobs[at]
+	if known.Descriptor.Size != d.Size {
+		return fmt.Errorf("blob %s is said to have %d bytes, and %d in manifest %s: %w", d.Digest, known.Descriptor.Size, d.Size, n.desc.Digest, ErrDamaged)
+	}
+	known.vital = known.vital || n.vital
+	return nil
+}
+
+func (a *addition) addManifest(n *node, part int) {
+	var behind []digest.Digest
+	for _, d := range n.children {
+		behind = append(behind, d.Digest)
+	}
+	if n.subject != "" {
+		behind = append(behind, n.subject)
+	}
+	if at, ok := a.known.manifests[n.desc.Digest]; ok {
+		// Another root may have left children that this one carries.
+		s := &a.plan.Manifests[at]
+		s.behind = append(s.behind, behind...)
+		return
+	}
+	a.known.manifests[n.desc.Digest] = len(a.plan.Manifests)
+	a.known.bytes += n.desc.Size
+	a.plan.Manifests = append(a.plan.Manifests, Step{Descriptor: n.desc, Part: part, vital: true, data: n.data, behind: behind, item: a.item})
 }

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"sync"
 
-	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
 	"oras.land/oras-go/v2/errdef"
@@ -67,11 +66,16 @@ func Verify(ctx context.Context, src Source, desc ocispec.Descriptor, progress P
 	}
 	v := &verification{src: src, progress: progress}
 	p := &Plan{}
-	w := &walk{item: Item{Source: src}, nodes: map[digest.Digest]*node{}, limit: 8, known: newPlanned(), onError: v.note}
-	if _, err := w.closure(ctx, plain(desc)); err != nil {
+	w := newWalk(Item{Source: src}, newPlanned())
+	w.onError = v.note
+	root, err := w.closure(ctx, plain(desc))
+	if err != nil {
 		return Verified{}, err
 	}
-	w.appendSteps(p, desc.Digest, newPlanned())
+	p.Roots = append(p.Roots, root)
+	if err := w.appendRoot(p, 0); err != nil {
+		return Verified{}, err
+	}
 	progress.Begin(p.Size())
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(readers())

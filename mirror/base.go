@@ -1,0 +1,108 @@
+package mirror
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
+	"oras.land/oras-go/v2/content"
+	"oras.land/oras-go/v2/errdef"
+)
+
+// base is what the sites of a delta have.
+type base struct {
+	roots []Root
+	// held are the blobs that every site has.
+	held map[digest.Digest]bool
+}
+
+// newBase expands what each site has to blobs, and keeps those that all have.
+func newBase(ctx context.Context, opts PlanOptions) (*base, error) {
+	b := &base{}
+	listed := map[digest.Digest]bool{}
+	for i, site := range opts.Sites {
+		known := newPlanned()
+		has := map[digest.Digest]bool{}
+		for _, item := range site.Items {
+			w := newWalk(item, known)
+			w.limit = opts.Concurrency
+			root, err := w.resolve(ctx)
+			if err != nil {
+				return nil, fmt.Errorf("base of the delta: %w", err)
+			}
+			for _, n := range w.nodes {
+				for _, d := range n.blobs {
+					has[d.Digest] = i == 0 || b.held[d.Digest]
+				}
+			}
+			if !listed[root.Descriptor.Digest] {
+				listed[root.Descriptor.Digest] = true
+				b.roots = append(b.roots, root)
+			}
+		}
+		b.held = has
+	}
+	return b, nil
+}
+
+// leave marks what the delta leaves. It comes behind the probing, for what the
+// destination has already needs no reason.
+func (b *base) leave(p *Plan) {
+	for i := range p.Blobs {
+		if s := &p.Blobs[i]; !s.vital && !s.Stored && b.held[s.Descriptor.Digest] {
+			s.Left, p.Base = LeftInBase, b.roots
+		}
+	}
+}
+
+// askSources finds what is to be carried and is not there.
+func (p *Plan) askSources(ctx context.Context, opts PlanOptions) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(opts.Concurrency)
+	for i := range p.Blobs {
+		s := &p.Blobs[i]
+		src, ok := s.item.Source.(content.ReadOnlyStorage)
+		if !s.item.Sparse || !s.Missing() || !ok {
+			continue
+		}
+		g.Go(func() error {
+			has, err := src.Exists(ctx, s.Descriptor)
+			if err != nil {
+				return &CopyError{"source", "look for", s.Descriptor, err}
+			}
+			s.Absent = !has
+			return nil
+		})
+	}
+	return g.Wait()
+}
+
+// AbsentError reports content that is to be carried and that the source lacks: it
+// is a delta whose base is not at the destination, or one volume of several. It
+// matches errdef.ErrNotFound.
+type AbsentError struct {
+	// Content is what is missing, at least one piece.
+	Content []ocispec.Descriptor
+}
+
+// Error counts what is missing and names the first piece.
+func (e *AbsentError) Error() string {
+	var bytes int64
+	for _, d := range e.Content {
+		bytes += d.Size
+	}
+	return fmt.Sprintf("neither the source nor the destination has %d of the blobs (%d bytes), the first is %s", len(e.Content), bytes, e.Content[0].Digest)
+}
+
+// Is reports whether target is errdef.ErrNotFound.
+func (e *AbsentError) Is(target error) bool { return target == errdef.ErrNotFound }
+
+// absent returns an [AbsentError], or nil when the source has everything.
+func (p *Plan) absent() error {
+	if list := p.Absent(); len(list) > 0 {
+		return &AbsentError{Content: list}
+	}
+	return nil
+}

@@ -1,0 +1,278 @@
+package mirror
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
+	"oras.land/oras-go/v2/errdef"
+
+	"github.com/sealift/sealift/artifact"
+)
+
+// Bounds on one plan, whose manifests stand in memory until they are copied: a
+// few indexes can name millions.
+const (
+	maxManifests     = 100_000
+	maxManifestBytes = 256 << 20 // of all of them
+	maxDepth         = 100       // manifests from the root, referrers included
+)
+
+// plain strips a descriptor to what identifies content, and the platform an
+// index gives it.
+func plain(d ocispec.Descriptor) ocispec.Descriptor {
+	return ocispec.Descriptor{MediaType: d.MediaType, Digest: d.Digest, Size: d.Size, ArtifactType: d.ArtifactType, Platform: d.Platform}
+}
+
+func plainAll(list []ocispec.Descriptor) []ocispec.Descriptor {
+	out := make([]ocispec.Descriptor, len(list))
+	for i, d := range list {
+		out[i] = plain(d)
+	}
+	return out
+}
+
+// walk is the closure of one item.
+type walk struct {
+	item  Item
+	limit int
+	// keep holds on to the bytes of manifests.
+	keep bool
+	// known is what the plan has from other walks, which is not counted again.
+	known *planned
+	// onError decides about a manifest that cannot be read: nil goes on
+	// without it. Without onError, such an error ends the walk.
+	onError func(ocispec.Descriptor, error) error
+	nodes   map[digest.Digest]*node
+	bytes   int64 // of the manifests in nodes, as their descriptors say
+}
+
+func newWalk(item Item, known *planned) *walk {
+	return &walk{item: item, limit: defaultReads, known: known, nodes: map[digest.Digest]*node{}}
+}
+
+// node is a manifest of a closure with the manifests that must stand before it.
+type node struct {
+	desc      ocispec.Descriptor
+	data      []byte
+	subject   digest.Digest
+	blobs     []ocispec.Descriptor
+	children  []ocispec.Descriptor
+	labels    []string             // of the children, see [Part]
+	left      []ocispec.Descriptor // children for other platforms
+	referrers []ocispec.Descriptor
+	tags      []Tag
+	// vital says that the blobs are carried in any case: they are small, and
+	// what they prove or describe is to be looked at wherever the manifest is.
+	vital bool
+}
+
+// visit is a manifest that a walk has to read.
+type visit struct {
+	desc ocispec.Descriptor
+	// proof says that it hangs on the graph as a referrer or by a tag, which is
+	// carried whole, whatever platforms are wanted.
+	proof bool
+}
+
+// closure reads every manifest reachable from root, level by level, each level
+// in parallel.
+func (w *walk) closure(ctx context.Context, root ocispec.Descriptor) (Root, error) {
+	if !artifact.IsManifest(root.MediaType) {
+		return Root{}, fmt.Errorf("%s has media type %q, want a manifest or an index", root.Digest, root.MediaType)
+	}
+	out := Root{Descriptor: root, Platforms: w.item.Platforms}
+	if err := w.claim(root); err != nil {
+		return Root{}, err
+	}
+	depth := 0
+	for level := []visit{{desc: root}}; len(level) > 0; depth++ {
+		if depth == maxDepth {
+			return Root{}, fmt.Errorf("manifests name each other more than %d deep: %w", maxDepth, errdef.ErrSizeExceedsLimit)
+		}
+		read, err := w.readAll(ctx, level)
+		if err != nil {
+			return Root{}, err
+		}
+		level, err = w.enter(read, &out)
+		if err != nil {
+			return Root{}, err
+		}
+	}
+	return out, nil
+}
+
+// readAll reads the manifests of one level; what onError lets pass is nil.
+func (w *walk) readAll(ctx context.Context, level []visit) ([]*node, error) {
+	read := make([]*node, len(level))
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(w.limit)
+	for i, v := range level {
+		g.Go(func() (err error) {
+			read[i], err = w.read(gctx, v)
+			if err != nil && w.onError != nil && gctx.Err() == nil {
+				return w.onError(v.desc, err)
+			}
+			return err
+		})
+	}
+	return read, g.Wait()
+}
+
+// enter notes what was read and returns the next level.
+func (w *walk) enter(read []*node, out *Root) (next []visit, err error) {
+	for _, n := range read {
+		if n == nil {
+			continue
+		}
+		w.nodes[n.desc.Digest] = n
+		for _, v := range n.next() {
+			if _, seen := w.nodes[v.desc.Digest]; seen {
+				continue
+			}
+			if err := w.claim(v.desc); err != nil {
+				return nil, err
+			}
+			next = append(next, v)
+		}
+		out.Referrers = append(out.Referrers, n.referrers...)
+		out.Tags = append(out.Tags, n.tags...)
+		out.Left = append(out.Left, n.left...)
+	}
+	return next, nil
+}
+
+// claim makes room for a manifest before it is read.
+func (w *walk) claim(d ocispec.Descriptor) error {
+	w.nodes[d.Digest] = nil
+	if _, counted := w.known.manifests[d.Digest]; counted {
+		return nil
+	}
+	w.bytes += min(d.Size, artifact.MaxManifestBytes) // larger ones are refused when they are read
+	if n := len(w.nodes) + len(w.known.manifests); n > maxManifests {
+		return fmt.Errorf("more than %d manifests belong together: %w", maxManifests, errdef.ErrSizeExceedsLimit)
+	}
+	if w.known.bytes+w.bytes > maxManifestBytes {
+		return fmt.Errorf("the manifests that belong together are more than %d MiB: %w", maxManifestBytes>>20, errdef.ErrSizeExceedsLimit)
+	}
+	return nil
+}
+
+// next returns every manifest that n leads to.
+func (n *node) next() []visit {
+	var list []visit
+	for _, d := range n.children {
+		list = append(list, visit{d, n.vital})
+	}
+	for _, d := range n.referrers {
+		list = append(list, visit{d, true})
+	}
+	for _, t := range n.tags {
+		list = append(list, visit{t.Descriptor, true})
+	}
+	return list
+}
+
+// read fetches one manifest and what hangs on it.
+func (w *walk) read(ctx context.Context, v visit) (*node, error) {
+	m, data, err := artifact.FetchManifest(ctx, w.item.Source, v.desc)
+	if err != nil {
+		return nil, &CopyError{"source", "read manifest", v.desc, err}
+	}
+	n := &node{desc: v.desc, blobs: plainAll(m.Blobs), vital: v.proof || m.ArtifactType == artifact.TypeApp}
+	if w.keep {
+		n.data = data
+	}
+	if m.Subject != nil {
+		n.subject = m.Subject.Digest
+	}
+	if err := n.addChildren(m.Manifests, w.item.Platforms, v.proof); err != nil {
+		return nil, err
+	}
+	return n, w.ask(ctx, n)
+}
+
+// addChildren files the entries of an index. It may list content that is no
+// manifest; that is carried like a layer.
+func (n *node) addChildren(entries []ocispec.Descriptor, want []ocispec.Platform, proof bool) error {
+	if proof {
+		want = nil
+	}
+	kept, left, err := choose(n.desc, entries, want)
+	if err != nil {
+		return err
+	}
+	n.left = plainAll(left)
+	for _, d := range kept {
+		if artifact.IsManifest(d.MediaType) {
+			n.children, n.labels = append(n.children, plain(d)), append(n.labels, label(d))
+		} else {
+			n.blobs = append(n.blobs, plain(d))
+		}
+	}
+	return nil
+}
+
+// label is what people know an entry of an index by, "" for nothing in particular.
+func label(d ocispec.Descriptor) string {
+	if keys := d.Annotations[artifact.AnnotationComponents]; keys != "" {
+		return keys
+	}
+	if hasPlatform(d) {
+		return FormatPlatform(*d.Platform)
+	}
+	return ""
+}
+
+// ask finds what hangs on a manifest: four questions that do not depend on each
+// other; over a network each takes a round trip.
+func (w *walk) ask(ctx context.Context, n *node) error {
+	g, gctx := errgroup.WithContext(ctx)
+	g.Go(func() (err error) {
+		if n.referrers, err = w.referrers(gctx, n.desc); err != nil {
+			return &CopyError{"source", "list referrers of", n.desc, err}
+		}
+		return nil
+	})
+	suffixes := artifact.SignatureSuffixes()
+	tags := make([]Tag, len(suffixes))
+	for i, suffix := range suffixes {
+		g.Go(func() error {
+			name := artifact.SignatureTag(n.desc.Digest, suffix)
+			d, err := w.item.Source.Resolve(gctx, name)
+			if err == nil {
+				tags[i] = Tag{name, plain(d)}
+			} else if !errors.Is(err, errdef.ErrNotFound) {
+				return &CopyError{"source", "look for signatures of", n.desc, err}
+			}
+			return nil
+		})
+	}
+	err := g.Wait()
+	n.tags = slices.DeleteFunc(tags, func(t Tag) bool { return t.Name == "" })
+	return err
+}
+
+// referrers lists the manifests that refer to desc.
+func (w *walk) referrers(ctx context.Context, desc ocispec.Descriptor) (found []ocispec.Descriptor, err error) {
+	err = w.item.Source.Referrers(ctx, desc, "", func(list []ocispec.Descriptor) error {
+		for _, r := range list {
+			if !artifact.IsManifest(r.MediaType) {
+				return fmt.Errorf("referrer %s has media type %q", r.Digest, r.MediaType)
+			}
+			found = append(found, plain(r))
+		}
+		if len(found) > maxManifests {
+			return fmt.Errorf("more than %d: %w", maxManifests, errdef.ErrSizeExceedsLimit)
+		}
+		return nil
+	})
+	if errors.Is(err, errdef.ErrNotFound) {
+		return nil, nil
+	}
+	return found, err
+}
