@@ -1,7 +1,9 @@
 package layout
 
 import (
+	"bytes"
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"path"
@@ -48,15 +50,15 @@ func (d *disk) mkdir(name string) error {
 
 // write makes a new file durable under its final name. What is left of an
 // earlier attempt is removed first, not opened: it may be anything.
-func (d *disk) write(name string, content []byte) error {
-	if err := d.root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+func (d *disk) write(name string, mode fs.FileMode, r io.Reader) error {
+	if err := d.removeAny(name); err != nil {
 		return err
 	}
-	f, err := d.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	f, err := d.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(content)
+	_, err = io.Copy(f, r)
 	if err == nil {
 		err = f.Sync()
 	}
@@ -70,12 +72,25 @@ func (d *disk) write(name string, content []byte) error {
 // can. The temporary file is in the private directory, out of the way of other
 // tools, should it be left behind.
 func (d *disk) replace(name string, content []byte) error {
-	temp := path.Join(privateDir, name+".new")
-	if err := d.write(temp, content); err != nil {
+	temp := path.Join(privateDir, name+newSuffix)
+	if err := d.write(temp, 0o644, bytes.NewReader(content)); err != nil {
 		return err
 	}
-	if err := d.root.Rename(temp, name); err != nil {
+	return d.rename(temp, name)
+}
+
+// rename moves a file durably.
+func (d *disk) rename(from, to string) error {
+	if err := d.root.Rename(from, to); err != nil {
 		return err
 	}
-	return d.syncDir(path.Dir(name))
+	return d.syncDir(path.Dir(to))
+}
+
+// removeAny removes a file that need not be there.
+func (d *disk) removeAny(name string) error {
+	if err := d.root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
 }

@@ -1,6 +1,7 @@
 package layout
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,6 +10,7 @@ import (
 	"os"
 	"path"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/opencontainers/go-digest"
@@ -18,6 +20,9 @@ import (
 
 // partialDir holds blobs that are still arriving.
 const partialDir = privateDir + "/partial"
+
+// partsDir holds the segments of blobs too large for one file.
+const partsDir = privateDir + "/parts"
 
 // Writer adds to a layout. It reads like a [Layout], its own uncommitted roots
 // included. All methods may be called concurrently, but for [Writer.Close],
@@ -74,6 +79,9 @@ func openWriter(ctx context.Context, dir string) (_ *Writer, err error) {
 	if err := w.prepare(); err != nil {
 		return nil, err
 	}
+	if err := w.removeLeftovers(); err != nil {
+		return nil, err
+	}
 	w.Layout = newLayout(dir, w.state.index)
 	return w, nil
 }
@@ -108,6 +116,26 @@ func (w *Writer) prepare() error {
 		return err
 	}
 	return w.disk.replace(ocispec.ImageLayoutFile, append(raw, '\n'))
+}
+
+// removeLeftovers removes files that were on their way to another name when a
+// writer was killed.
+func (w *Writer) removeLeftovers() error {
+	dir, err := w.disk.root.Open(privateDir)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	names, err := dir.Readdirnames(-1)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if strings.HasSuffix(name, newSuffix) {
+			_ = w.disk.removeAny(path.Join(privateDir, name)) // what is in the way fails the write
+		}
+	}
+	return nil
 }
 
 // layoutFileMissing reports whether oci-layout is not there or empty, as a
@@ -252,7 +280,7 @@ func (w *Writer) save(raw []byte) error {
 	if next.Generation >= maxGeneration {
 		return fmt.Errorf("slot %d: %w", w.state.generation, errdef.ErrSizeExceedsLimit)
 	}
-	if err := w.disk.write(slotName(next.Generation), formatSlot(next)); err != nil {
+	if err := w.disk.write(slotName(next.Generation), 0o644, bytes.NewReader(formatSlot(next))); err != nil {
 		return err
 	}
 	if err := w.disk.replace(ocispec.ImageIndexFile, raw); err != nil {
