@@ -11,16 +11,22 @@ import (
 	"oras.land/oras-go/v2/errdef"
 )
 
-// base is what the sites of a delta have.
-type base struct {
-	roots []Root
+// Base is a root that a delta builds on.
+type Base struct {
+	Name   string
+	Digest digest.Digest
+}
+
+// holdings are what the sites of a delta have.
+type holdings struct {
+	roots []Base
 	// held are the blobs that every site has.
 	held map[digest.Digest]bool
 }
 
-// newBase expands what each site has to blobs, and keeps those that all have.
-func newBase(ctx context.Context, opts PlanOptions) (*base, error) {
-	b := &base{}
+// expand finds the blobs of what each site has, and keeps those that all have.
+func expand(ctx context.Context, opts PlanOptions) (*holdings, error) {
+	b := &holdings{}
 	listed := map[digest.Digest]bool{}
 	for i, site := range opts.Sites {
 		known := newPlanned()
@@ -39,7 +45,7 @@ func newBase(ctx context.Context, opts PlanOptions) (*base, error) {
 			}
 			if !listed[root.Descriptor.Digest] {
 				listed[root.Descriptor.Digest] = true
-				b.roots = append(b.roots, root)
+				b.roots = append(b.roots, Base{root.Name, root.Descriptor.Digest})
 			}
 		}
 		b.held = has
@@ -49,10 +55,13 @@ func newBase(ctx context.Context, opts PlanOptions) (*base, error) {
 
 // leave marks what the delta leaves. It comes behind the probing, for what the
 // destination has already needs no reason.
-func (b *base) leave(p *Plan) {
+func (b *holdings) leave(p *Plan) {
 	for i := range p.Blobs {
 		if s := &p.Blobs[i]; !s.vital && !s.Stored && b.held[s.Descriptor.Digest] {
-			s.Left, p.Base = LeftInBase, b.roots
+			s.Left = LeftInBase
+			for _, root := range s.roots {
+				p.Roots[root].Base = b.roots
+			}
 		}
 	}
 }

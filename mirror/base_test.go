@@ -47,8 +47,8 @@ func TestDelta(t *testing.T) {
 					t.Errorf("%s: left = %q, want left %t", s.Descriptor.Digest, s.Left, want)
 				}
 			}
-			if len(p.Base) != tt.base {
-				t.Errorf("Base = %v, want %d roots", p.Base, tt.base)
+			if len(p.Roots[0].Base) != tt.base {
+				t.Errorf("Base = %v, want %d roots", p.Roots[0].Base, tt.base)
 			}
 		})
 	}
@@ -63,7 +63,7 @@ func TestDeltaKeepsProofs(t *testing.T) {
 	image := src.image("image", nil, layer)
 	src.image("signature of it", &image, signature)
 	src.tag(image, "1")
-	dst, err := mirror.OpenMedia(t.Context(), t.TempDir())
+	dst, err := mirror.OpenMedia(t.Context(), t.TempDir(), mirror.MediaOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}

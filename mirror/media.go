@@ -1,13 +1,16 @@
 package mirror
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"path"
+	"slices"
 	"strings"
+	"sync"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"oras.land/oras-go/v2/errdef"
@@ -18,17 +21,32 @@ import (
 
 // Media is a destination that is an OCI image layout in a directory.
 type Media struct {
-	w *layout.Writer
+	w    *layout.Writer
+	opts MediaOptions
+
+	mu    sync.Mutex
+	label layout.Label // with what Commit has yet to write
+}
+
+// MediaOptions configure media. The zero value is a good default.
+type MediaOptions struct {
+	// Tool is what media.json says wrote the media, as "sealift 1.0.0".
+	Tool string
 }
 
 // OpenMedia opens the layout in dir for writing, making it when it is not there,
-// and locks it against other writers until Close.
-func OpenMedia(ctx context.Context, dir string) (*Media, error) {
+// and locks it against other writers until Close. A media.json that cannot be
+// read is written anew.
+func OpenMedia(ctx context.Context, dir string, opts MediaOptions) (*Media, error) {
 	w, err := layout.OpenWriter(ctx, dir)
 	if err != nil {
 		return nil, fmt.Errorf("open media %s: %w", dir, err)
 	}
-	return &Media{w}, nil
+	label, err := w.Label()
+	if err != nil {
+		label = layout.Label{} // advice, and damaged: the index is what counts
+	}
+	return &Media{w: w, opts: opts, label: label}, nil
 }
 
 // Close releases the lock.
@@ -85,11 +103,59 @@ func (m *Media) Name(ctx context.Context, root Root) error {
 			return err
 		}
 	}
+	m.describe(repository+":"+tag, root)
 	return nil
 }
 
-// Commit writes index.json, once for all names since the last time.
-func (m *Media) Commit(ctx context.Context) error { return m.w.Commit(ctx) }
+// Commit writes media.json and then index.json, once for all names since the last
+// time: what is named is explained.
+func (m *Media) Commit(ctx context.Context) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.label.Tool = m.opts.Tool
+	if err := m.w.SetLabel(ctx, m.label); err != nil {
+		return err
+	}
+	return m.w.Commit(ctx)
+}
+
+// describe notes on the label what of root is carried. What an earlier copy of
+// the same root brought is still there.
+func (m *Media) describe(name string, root Root) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	entry := layout.LabelRoot{Name: name, Digest: root.Descriptor.Digest}
+	for _, p := range root.Platforms {
+		entry.Platforms = append(entry.Platforms, FormatPlatform(p))
+	}
+	for _, b := range root.Base {
+		entry.Base = append(entry.Base, layout.LabelBase{Name: b.Name, Digest: b.Digest})
+	}
+	if before, ok := m.label.Root(name, entry.Digest); ok {
+		entry = widen(before, entry)
+	}
+	m.label.Roots = slices.DeleteFunc(slices.Clone(m.label.Roots), func(r layout.LabelRoot) bool { return r.Name == name })
+	m.label.Roots = append(m.label.Roots, entry)
+}
+
+// widen returns what two copies of one root carry together. A copy of as many
+// platforms answers for what it left; a narrower one does not say whether the
+// content of the others is there.
+func widen(before, now layout.LabelRoot) layout.LabelRoot {
+	out := now
+	narrower := slices.ContainsFunc(before.Platforms, func(p string) bool { return !slices.Contains(now.Platforms, p) })
+	if len(now.Platforms) > 0 && (len(before.Platforms) == 0 || narrower) {
+		out.Base = append(slices.Clone(before.Base), now.Base...)
+		slices.SortFunc(out.Base, func(a, b layout.LabelBase) int { return cmp.Compare(a.Digest, b.Digest) })
+		out.Base = slices.CompactFunc(out.Base, func(a, b layout.LabelBase) bool { return a.Digest == b.Digest })
+	}
+	if len(before.Platforms) == 0 || len(now.Platforms) == 0 {
+		out.Platforms = nil
+		return out
+	}
+	out.Platforms = slices.Compact(slices.Sorted(slices.Values(slices.Concat(before.Platforms, now.Platforms))))
+	return out
+}
 
 // alias returns the short name for tools that cannot address a full one. Where
 // something else has it already, the repository's whole path is used, then a

@@ -27,7 +27,7 @@ import (
 // copyTo copies the tag 1.0.0 of src to media.
 func copyTo(t *testing.T, src mirror.Source, dir string, opts mirror.ExecuteOptions) error {
 	t.Helper()
-	m, err := mirror.OpenMedia(t.Context(), dir)
+	m, err := mirror.OpenMedia(t.Context(), dir, mirror.MediaOptions{})
 	if err != nil {
 		t.Fatalf("OpenMedia = %v", err)
 	}
@@ -186,7 +186,7 @@ func TestCopyMendsMedia(t *testing.T) {
 				t.Fatal(err)
 			}
 			tt.damage(t, dir)
-			media, err := mirror.OpenMedia(t.Context(), dir)
+			media, err := mirror.OpenMedia(t.Context(), dir, mirror.MediaOptions{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -200,7 +200,7 @@ func TestCopyMendsMedia(t *testing.T) {
 			}
 			err = p.Execute(t.Context(), mirror.ExecuteOptions{})
 			if err == nil {
-				_, err = mirror.Verify(t.Context(), repository(t, dir), f.root, nil)
+				_, err = mirror.Verify(t.Context(), repository(t, dir), f.root, mirror.VerifyOptions{})
 			}
 			if (err == nil) != tt.sound {
 				t.Errorf("copy and verify = %v, want success: %t", err, tt.sound)
@@ -236,7 +236,7 @@ func TestVerifyUnreadable(t *testing.T) {
 		t.Fatal(err)
 	}
 	blobs := blobsOf(t, m)
-	_, err = mirror.Verify(t.Context(), worn{src, append(blobs, f.sbom, f.childSig)}, f.root, nil)
+	_, err = mirror.Verify(t.Context(), worn{src, append(blobs, f.sbom, f.childSig)}, f.root, mirror.VerifyOptions{})
 	var damage *mirror.DamageError
 	if !errors.As(err, &damage) || len(damage.Unreadable) != 5 || len(damage.Corrupt)+len(damage.Missing) != 0 {
 		t.Fatalf("Verify = %v, want 5 unreadable", err)
@@ -256,7 +256,7 @@ func TestVerifyFails(t *testing.T) {
 	f := newFixture(src)
 	denied := errors.New("denied")
 	for _, d := range []ocispec.Descriptor{f.arm64, f.root} {
-		_, err := mirror.Verify(t.Context(), &faulty{Source: src, digest: d.Digest, times: -1, err: denied}, f.root, nil)
+		_, err := mirror.Verify(t.Context(), &faulty{Source: src, digest: d.Digest, times: -1, err: denied}, f.root, mirror.VerifyOptions{})
 		var outer, inner *mirror.CopyError
 		if !errors.Is(err, denied) || errors.Is(err, mirror.ErrDamaged) || !errors.As(err, &outer) || errors.As(outer.Err, &inner) {
 			t.Errorf("Verify = %v, want one CopyError", err)
@@ -269,7 +269,7 @@ func TestMediaCommitsOnce(t *testing.T) {
 	t.Parallel()
 	src, dir := newStore(t), t.TempDir()
 	newFixture(src)
-	m, err := mirror.OpenMedia(t.Context(), dir)
+	m, err := mirror.OpenMedia(t.Context(), dir, mirror.MediaOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -327,7 +327,7 @@ func TestOpenSource(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := mirror.Verify(t.Context(), media, f.root, nil); err != nil {
+	if _, err := mirror.Verify(t.Context(), media, f.root, mirror.VerifyOptions{}); err != nil {
 		t.Errorf("Verify = %v", err)
 	}
 	if _, err := mirror.OpenSource(dir, "example.com/other"); !errors.Is(err, errdef.ErrNotFound) {
@@ -380,7 +380,7 @@ func TestVerify(t *testing.T) {
 			}
 			tt.damage(t, dir)
 			w := &watcher{}
-			got, err := mirror.Verify(t.Context(), repository(t, dir), f.root, w)
+			got, err := mirror.Verify(t.Context(), repository(t, dir), f.root, mirror.VerifyOptions{Progress: w})
 			if tt.corrupt+tt.missing == 0 {
 				total, _ := plan(t, newDestination(t), item(src, "1.0.0")).Size()
 				if err != nil || got.Manifests != len(f.manifests()) || got.Bytes != total || w.advanced != total {

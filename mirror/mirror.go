@@ -80,6 +80,9 @@ type Root struct {
 	// that indexes of the root name for others, and that are not carried.
 	Platforms []ocispec.Platform
 	Left      []ocispec.Descriptor
+	// Base are the roots whose content a delta has left, nil when it left none of
+	// this root's.
+	Base []Base
 }
 
 // Tag is a manifest that belongs to another by its tag alone, cosign's scheme

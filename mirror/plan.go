@@ -61,9 +61,6 @@ type Plan struct {
 	// stands behind everything it names.
 	Manifests []Step
 	Blobs     []Step
-	// Base are the roots of a delta, what its sites have, without duplicates;
-	// nil when nothing was left because of them.
-	Base []Root
 
 	dst Destination
 }
@@ -104,6 +101,7 @@ type Step struct {
 	data   []byte          // a manifest's bytes, nil once it is known to be stored
 	behind []digest.Digest // the manifests that one names
 	vital  bool            // never left
+	roots  []int           // of the plan that reach a blob
 	item   Item
 }
 
@@ -252,14 +250,14 @@ func NewPlan(ctx context.Context, dst Destination, items []Item, opts PlanOption
 			return nil, fmt.Errorf("plan %s: %w", item.Name, err)
 		}
 	}
-	base, err := newBase(ctx, opts)
+	sites, err := expand(ctx, opts)
 	if err != nil {
 		return nil, err
 	}
 	if err := p.probe(ctx, opts); err != nil {
 		return nil, err
 	}
-	base.leave(p)
+	sites.leave(p)
 	return p, p.askSources(ctx, opts)
 }
 
@@ -359,13 +357,17 @@ func (a *addition) add(id digest.Digest, part int) error {
 }
 
 func (a *addition) addBlob(n *node, d ocispec.Descriptor, part int) error {
+	root := a.plan.Parts[part].Root
 	at, ok := a.known.blobs[d.Digest]
 	if !ok {
 		a.known.blobs[d.Digest] = len(a.plan.Blobs)
-		a.plan.Blobs = append(a.plan.Blobs, Step{Descriptor: d, Part: part, vital: n.vital, item: a.item})
+		a.plan.Blobs = append(a.plan.Blobs, Step{Descriptor: d, Part: part, vital: n.vital, roots: []int{root}, item: a.item})
 		return nil
 	}
 	known := &a.plan.Blobs[at]
+	if known.roots[len(known.roots)-1] != root {
+		known.roots = append(known.roots, root)
+	}
 	if known.Descriptor.Size != d.Size {
 		return fmt.Errorf("blob %s is said to have %d bytes, and %d in manifest %s: %w", d.Digest, known.Descriptor.Size, d.Size, n.desc.Digest, ErrDamaged)
 	}

@@ -190,7 +190,7 @@ func TestPlanIsBounded(t *testing.T) {
 			if tt.name == "count" {
 				return // slow enough once
 			}
-			if _, err := mirror.Verify(t.Context(), src, root, nil); !errors.Is(err, errdef.ErrSizeExceedsLimit) {
+			if _, err := mirror.Verify(t.Context(), src, root, mirror.VerifyOptions{}); !errors.Is(err, errdef.ErrSizeExceedsLimit) {
 				t.Errorf("Verify = %v, want %v", err, errdef.ErrSizeExceedsLimit)
 			}
 		})

@@ -55,18 +55,44 @@ func (e *DamageError) found() error {
 type Verified struct {
 	Manifests, Blobs int
 	Bytes            int64
+	// Absent is what is not there for a reason, sorted by digest.
+	Absent []Absence
+}
+
+// Absence is content that is not there.
+type Absence struct {
+	Descriptor ocispec.Descriptor
+	// Reason says why, as the options of [Verify] do.
+	Reason string
+}
+
+// VerifyOptions configure [Verify]. The zero value wants everything.
+type VerifyOptions struct {
+	// Platforms are those whose content is to be there, none for all; what indexes
+	// name for others is not looked at.
+	Platforms []ocispec.Platform
+	// Absent says why a blob need not be there, and "" of one that must. It is
+	// called concurrently; nil means that all must.
+	Absent func(desc ocispec.Descriptor) string
+	// Progress is told what is read; nil for nobody.
+	Progress Progress
 }
 
 // Verify reads every piece of content in the closure of desc and compares it
 // with its digest, several at once, and goes on after a mismatch so that all
-// damage is found: the error is then a [DamageError]. progress may be nil.
-func Verify(ctx context.Context, src Source, desc ocispec.Descriptor, progress Progress) (Verified, error) {
-	if progress == nil {
-		progress = silent{}
+// damage is found: the error is then a [DamageError]. Blobs that are absent for a
+// reason are no damage; manifests always have to be there.
+func Verify(ctx context.Context, src Source, desc ocispec.Descriptor, opts VerifyOptions) (Verified, error) {
+	if opts.Progress == nil {
+		opts.Progress = silent{}
 	}
-	v := &verification{src: src, progress: progress}
+	if opts.Absent == nil {
+		opts.Absent = func(ocispec.Descriptor) string { return "" }
+	}
+	progress := opts.Progress
+	v := &verification{src: src, opts: opts}
 	p := &Plan{}
-	w := newWalk(Item{Source: src}, newPlanned())
+	w := newWalk(Item{Source: src, Platforms: opts.Platforms}, newPlanned())
 	w.onError = v.note
 	root, err := w.closure(ctx, plain(desc))
 	if err != nil {
@@ -93,15 +119,20 @@ func Verify(ctx context.Context, src Source, desc ocispec.Descriptor, progress P
 	if err := v.damage.found(); err != nil {
 		return Verified{}, err
 	}
-	return Verified{Manifests: len(p.Manifests), Blobs: len(p.Blobs), Bytes: total}, nil
+	slices.SortFunc(v.absent, func(a, b Absence) int { return cmp.Compare(a.Descriptor.Digest, b.Descriptor.Digest) })
+	for _, a := range v.absent {
+		total -= a.Descriptor.Size
+	}
+	return Verified{Manifests: len(p.Manifests), Blobs: len(p.Blobs) - len(v.absent), Bytes: total, Absent: v.absent}, nil
 }
 
 type verification struct {
-	src      Source
-	progress Progress
+	src  Source
+	opts VerifyOptions
 
 	mu     sync.Mutex
 	damage DamageError
+	absent []Absence
 }
 
 // note files err as damage of desc; whatever else went wrong ends the
@@ -125,13 +156,19 @@ func (v *verification) note(desc ocispec.Descriptor, err error) error {
 }
 
 func (v *verification) blob(ctx context.Context, desc ocispec.Descriptor) error {
-	err := readWhole(ctx, v.src, desc, v.progress)
+	err := readWhole(ctx, v.src, desc, v.opts.Progress)
 	if err == nil {
-		v.progress.Stored(desc)
+		v.opts.Progress.Stored(desc)
 		return nil
 	}
 	if ctx.Err() != nil {
 		return ctx.Err()
+	}
+	if reason := v.opts.Absent(desc); reason != "" && errors.Is(err, errdef.ErrNotFound) {
+		v.mu.Lock()
+		defer v.mu.Unlock()
+		v.absent = append(v.absent, Absence{desc, reason})
+		return nil
 	}
 	return v.note(desc, err)
 }

@@ -188,7 +188,7 @@ func (a *app) destination(ctx context.Context, to artifact.Location, dryRun bool
 	if _, err := os.Stat(filepath.Dir(to.Path)); err != nil {
 		return nil, nothing, fmt.Errorf("the directory that %s is to be made in: %w", to, err)
 	}
-	m, err := mirror.OpenMedia(ctx, to.Path)
+	m, err := mirror.OpenMedia(ctx, to.Path, mirror.MediaOptions{Tool: "sealift " + Version()})
 	if err != nil {
 		return nil, nothing, err
 	}

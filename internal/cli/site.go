@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"strings"
 
+	"oras.land/oras-go/v2/errdef"
+
 	"github.com/sealift/sealift/artifact"
 	"github.com/sealift/sealift/internal/delivery"
 	"github.com/sealift/sealift/internal/site"
@@ -147,6 +149,10 @@ func (a *app) verifyBytes(ctx context.Context, r *delivery.Release) error {
 	sum, err := delivery.VerifyBytes(ctx, r.Found, a.out.Progress("verifying"))
 	if err != nil {
 		return err
+	}
+	if n := len(sum.Absent); n > 0 {
+		return withHint(fmt.Errorf("%s: %d blobs are not on this media, the first is %s: %w", r.Name, n, sum.Absent[0].Reason, errdef.ErrNotFound),
+			"bring the rest onto one disk first: sealift mirror %s DISK", r.Media.Dir())
 	}
 	a.out.Message("%d blobs, %s, all good", sum.Manifests+sum.Blobs, ui.Bytes(sum.Bytes))
 	return nil

@@ -12,7 +12,6 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/sealift/sealift/artifact"
-	"github.com/sealift/sealift/mirror"
 	"github.com/sealift/sealift/signer"
 )
 
@@ -204,14 +203,3 @@ func checkName(f Found, id, version string) error {
 	return fmt.Errorf("%s says of itself that it is %s %s: %w", f.Name, id, version, ErrMisnamed)
 }
 
-// VerifyBytes reads everything f reaches and compares it with its digests.
-func VerifyBytes(ctx context.Context, f Found, progress mirror.Progress) (mirror.Verified, error) {
-	if f.Damage != nil {
-		return mirror.Verified{}, f.Damage
-	}
-	sum, err := mirror.Verify(ctx, f.Store, f.Descriptor, progress)
-	if err != nil {
-		return sum, fmt.Errorf("%s: %w", f.Name, err)
-	}
-	return sum, nil
-}

@@ -1,0 +1,246 @@
+package layout
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+
+	"github.com/opencontainers/go-digest"
+	"oras.land/oras-go/v2/errdef"
+)
+
+// labelName is what media says of itself beyond index.json.
+const labelName = privateDir + "/media.json"
+
+const (
+	labelVersion  = "sealift/v1"
+	labelKind     = "Media"
+	maxLabelBytes = 64 << 20
+	maxVolumes    = 10_000
+)
+
+// Label is what media says of itself: why something that its index leads to is
+// not there. It stands in sealift/media.json, is written by whoever wrote the
+// media, and is advice for people: nothing is trusted or used because of it. The
+// zero value is that of media without one.
+type Label struct {
+	// Tool is the program that wrote it last, as "sealift 1.0.0".
+	Tool string
+	// Roots are sorted by name.
+	Roots []LabelRoot
+	// Set is nil unless the media is a volume of a set.
+	Set *LabelSet
+}
+
+// LabelRoot says how much of a root is carried.
+type LabelRoot struct {
+	// Name is the full reference, HOST/REPO:TAG.
+	Name   string        `json:"name"`
+	Digest digest.Digest `json:"digest"`
+	// Platforms are those carried, as linux/amd64, sorted; none means all.
+	Platforms []string `json:"platforms,omitempty"`
+	// Base are the roots that hold what a delta left, sorted by digest.
+	Base []LabelBase `json:"base,omitempty"`
+}
+
+// LabelBase is a root that a delta builds on.
+type LabelBase struct {
+	Name   string        `json:"name"`
+	Digest digest.Digest `json:"digest"`
+}
+
+// LabelSet is the volume set that media belongs to.
+type LabelSet struct {
+	// ID is the same on all volumes of a set.
+	ID string `json:"id"`
+	// Volume counts from 1.
+	Volume int `json:"volume"`
+	// Capacity is in bytes.
+	Capacity int64 `json:"capacity"`
+	// Volumes list, for each volume, the blobs that are there and not on every
+	// volume, sorted.
+	Volumes [][]digest.Digest `json:"volumes"`
+	// Segments say where blobs are that no volume holds whole.
+	Segments map[digest.Digest]LabelSegments `json:"segments,omitempty"`
+}
+
+// LabelSegments are the segments of one blob.
+type LabelSegments struct {
+	// Bytes is the size of every segment but the last.
+	Bytes int64 `json:"bytes"`
+	// Volumes holds, for each segment, the number of its volume.
+	Volumes []int `json:"volumes"`
+}
+
+// Root returns what the label says of a root, and false when it says nothing of it
+// or speaks of another digest under its name.
+func (l Label) Root(name string, d digest.Digest) (LabelRoot, bool) {
+	i := slices.IndexFunc(l.Roots, func(r LabelRoot) bool { return r.Name == name && r.Digest == d })
+	if i < 0 {
+		return LabelRoot{}, false
+	}
+	return l.Roots[i], true
+}
+
+// On returns the numbers of the volumes that hold d, none when the label does not
+// say or when it is on every volume.
+func (s *LabelSet) On(d digest.Digest) []int {
+	if s == nil {
+		return nil
+	}
+	if segments, ok := s.Segments[d]; ok {
+		return slices.Compact(slices.Sorted(slices.Values(segments.Volumes)))
+	}
+	var on []int
+	for i, blobs := range s.Volumes {
+		if _, found := slices.BinarySearch(blobs, d); found {
+			on = append(on, i+1)
+		}
+	}
+	return on
+}
+
+// label is the document.
+type label struct {
+	APIVersion string      `json:"apiVersion"`
+	Kind       string      `json:"kind"`
+	Tool       string      `json:"tool,omitempty"`
+	Roots      []LabelRoot `json:"roots"`
+	Set        *LabelSet   `json:"set,omitempty"`
+}
+
+// ParseLabel parses and checks a media.json. Errors: errdef.ErrUnsupportedVersion
+// for one of a later format, errdef.ErrSizeExceedsLimit.
+func ParseLabel(raw []byte) (Label, error) {
+	if len(raw) > maxLabelBytes {
+		return Label{}, fmt.Errorf("label of %d bytes: %w", len(raw), errdef.ErrSizeExceedsLimit)
+	}
+	var doc label
+	if err := json.Unmarshal(raw, &doc); err != nil {
+		return Label{}, fmt.Errorf("parse label: %w", err)
+	}
+	if doc.APIVersion != labelVersion || doc.Kind != labelKind {
+		return Label{}, fmt.Errorf("label of apiVersion %q, kind %q: %w", doc.APIVersion, doc.Kind, errdef.ErrUnsupportedVersion)
+	}
+	l := Label{Tool: doc.Tool, Roots: doc.Roots, Set: doc.Set}
+	l.sort()
+	return l, l.check()
+}
+
+func (l Label) check() error {
+	for _, r := range l.Roots {
+		if _, _, ok := splitName(r.Name); !ok {
+			return fmt.Errorf("root name %q is not HOST/REPOSITORY:TAG: %w", r.Name, errdef.ErrInvalidReference)
+		}
+		if err := checkDigest(r.Digest); err != nil {
+			return err
+		}
+		for _, b := range r.Base {
+			if err := checkDigest(b.Digest); err != nil {
+				return err
+			}
+		}
+	}
+	return l.Set.check()
+}
+
+func (s *LabelSet) check() error {
+	switch {
+	case s == nil:
+		return nil
+	case s.ID == "" || len(s.ID) > 64:
+		return fmt.Errorf("volume set with the id %q", s.ID)
+	case len(s.Volumes) > maxVolumes:
+		return fmt.Errorf("volume set of %d volumes: %w", len(s.Volumes), errdef.ErrSizeExceedsLimit)
+	case s.Volume < 1 || s.Volume > len(s.Volumes):
+		return fmt.Errorf("volume %d of %d", s.Volume, len(s.Volumes))
+	case s.Capacity < 0:
+		return fmt.Errorf("volumes of %d bytes", s.Capacity)
+	}
+	for _, blobs := range s.Volumes {
+		for _, d := range blobs {
+			if err := checkDigest(d); err != nil {
+				return err
+			}
+		}
+	}
+	for d, segments := range s.Segments {
+		if err := checkDigest(d); err != nil {
+			return err
+		}
+		if segments.Bytes <= 0 || len(segments.Volumes) > maxVolumes || slices.ContainsFunc(segments.Volumes, func(n int) bool { return n < 1 || n > len(s.Volumes) }) {
+			return fmt.Errorf("segments of blob %s on volumes that are not there", d)
+		}
+	}
+	return nil
+}
+
+// sort makes the same label of the same facts.
+func (l *Label) sort() {
+	slices.SortFunc(l.Roots, func(a, b LabelRoot) int { return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Digest, b.Digest)) })
+	for i := range l.Roots {
+		slices.Sort(l.Roots[i].Platforms)
+		slices.SortFunc(l.Roots[i].Base, func(a, b LabelBase) int { return cmp.Or(cmp.Compare(a.Digest, b.Digest), cmp.Compare(a.Name, b.Name)) })
+	}
+	if l.Set != nil {
+		for _, blobs := range l.Set.Volumes {
+			slices.Sort(blobs)
+		}
+	}
+}
+
+// Format is the inverse of [ParseLabel]. The same label makes the same bytes.
+func (l Label) Format() ([]byte, error) {
+	l.Roots = slices.Clone(l.Roots)
+	if l.Roots == nil {
+		l.Roots = []LabelRoot{}
+	}
+	l.sort()
+	if err := l.check(); err != nil {
+		return nil, err
+	}
+	var out bytes.Buffer
+	enc := json.NewEncoder(&out)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(label{labelVersion, labelKind, l.Tool, l.Roots, l.Set}); err != nil {
+		return nil, err
+	}
+	if out.Len() > maxLabelBytes {
+		return nil, fmt.Errorf("label of %d bytes: %w", out.Len(), errdef.ErrSizeExceedsLimit)
+	}
+	return out.Bytes(), nil
+}
+
+// Label reads what the media says of itself; media without a label has the zero
+// one. Errors are those of [ParseLabel]; who only wants to know why something is
+// not there may go on without.
+func (l *Layout) Label() (Label, error) {
+	raw, err := l.ReadFile(labelName, maxLabelBytes)
+	if errors.Is(err, fs.ErrNotExist) {
+		return Label{}, nil
+	} else if err != nil {
+		return Label{}, fmt.Errorf("read %s: %w", labelName, err)
+	}
+	label, err := ParseLabel(raw)
+	if err != nil {
+		return Label{}, fmt.Errorf("%s: %w", labelName, err)
+	}
+	return label, nil
+}
+
+// SetLabel writes the label durably, unless it stands there already.
+func (w *Writer) SetLabel(ctx context.Context, label Label) error {
+	raw, err := label.Format()
+	if err != nil {
+		return fmt.Errorf("write %s: %w", labelName, err)
+	}
+	if have, err := w.ReadFile(labelName, maxLabelBytes); err == nil && bytes.Equal(have, raw) {
+		return nil
+	}
+	return w.WriteFile(ctx, labelName, 0o644, bytes.NewReader(raw))
+}

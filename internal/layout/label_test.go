@@ -1,0 +1,148 @@
+package layout_test
+
+import (
+	"bytes"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/opencontainers/go-digest"
+	"oras.land/oras-go/v2/errdef"
+
+	"github.com/sealift/sealift/internal/layout"
+)
+
+var (
+	labelA = digest.FromString("a")
+	labelB = digest.FromString("b")
+	labelC = digest.FromString("c")
+)
+
+func fullLabel() layout.Label {
+	blobs := []digest.Digest{labelA, labelB}
+	slices.Sort(blobs)
+	return layout.Label{
+		Tool: "sealift 1.0.0",
+		Roots: []layout.LabelRoot{
+			{Name: "registry.example.com/a/one:1.0.0", Digest: labelA, Platforms: []string{"linux/amd64", "linux/arm64"}},
+			{Name: "registry.example.com/a/one:1.1.0", Digest: labelB, Base: []layout.LabelBase{{Name: "registry.example.com/a/one:1.0.0", Digest: labelA}}},
+		},
+		Set: &layout.LabelSet{
+			ID: "4f1c", Volume: 2, Capacity: 4_700_000_000, Volumes: [][]digest.Digest{blobs, {}, {}},
+			Segments: map[digest.Digest]layout.LabelSegments{labelC: {Bytes: 1 << 30, Volumes: []int{2, 3, 3}}},
+		},
+	}
+}
+
+func TestLabelRoundTrip(t *testing.T) {
+	t.Parallel()
+	want := fullLabel()
+	raw, err := want.Format()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := layout.ParseLabel(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("ParseLabel(Format) (-want +got):\n%s", diff)
+	}
+	slices.Reverse(want.Roots)
+	again, err := want.Format()
+	if err != nil || !bytes.Equal(raw, again) {
+		t.Errorf("another order of roots makes %s, %v, want the same bytes", again, err)
+	}
+}
+
+func TestLabelSetOn(t *testing.T) {
+	t.Parallel()
+	set := fullLabel().Set
+	for d, want := range map[digest.Digest][]int{labelA: {1}, labelC: {2, 3}, digest.FromString("elsewhere"): nil} {
+		if got := set.On(d); !slices.Equal(got, want) {
+			t.Errorf("On(%s) = %v, want %v", d, got, want)
+		}
+	}
+	var none *layout.LabelSet
+	if got := none.On(labelA); got != nil {
+		t.Errorf("On without a set = %v, want none", got)
+	}
+}
+
+func TestLabelRefuses(t *testing.T) {
+	t.Parallel()
+	const head = `{"apiVersion":"sealift/v1","kind":"Media",`
+	tests := []struct {
+		name, raw string
+		want      error // nil for any
+	}{
+		{"no JSON", `{`, nil},
+		{"another version", `{"apiVersion":"sealift/v2","kind":"Media"}`, errdef.ErrUnsupportedVersion},
+		{"another kind", `{"apiVersion":"sealift/v1","kind":"Plan"}`, errdef.ErrUnsupportedVersion},
+		{"name without a host", head + `"roots":[{"name":"one:1","digest":"` + labelA.String() + `"}]}`, errdef.ErrInvalidReference},
+		{"name that escapes", head + `"roots":[{"name":"../../etc/passwd:1","digest":"` + labelA.String() + `"}]}`, errdef.ErrInvalidReference},
+		{"digest that is a path", head + `"roots":[{"name":"a.example/b:1","digest":"sha256:../../x"}]}`, errdef.ErrInvalidDigest},
+		{"base that is no digest", head + `"roots":[{"name":"a.example/b:1","digest":"` + labelA.String() + `","base":[{"digest":"x"}]}]}`, errdef.ErrInvalidDigest},
+		{"volume 0", head + `"set":{"id":"x","volume":0,"volumes":[[]]}}`, nil},
+		{"volume beyond the last", head + `"set":{"id":"x","volume":2,"volumes":[[]]}}`, nil},
+		{"set without an id", head + `"set":{"volume":1,"volumes":[[]]}}`, nil},
+		{"too many volumes", head + `"set":{"id":"x","volume":1,"volumes":[` + strings.Repeat("[],", 10_000) + `[]]}}`, errdef.ErrSizeExceedsLimit},
+		{"blob that is no digest", head + `"set":{"id":"x","volume":1,"volumes":[["x"]]}}`, errdef.ErrInvalidDigest},
+		{"segments on a volume beyond the last", head + `"set":{"id":"x","volume":1,"volumes":[[]],"segments":{"` + labelA.String() + `":{"bytes":1,"volumes":[2]}}}}`, nil},
+		{"segments of no size", head + `"set":{"id":"x","volume":1,"volumes":[[]],"segments":{"` + labelA.String() + `":{"bytes":0,"volumes":[1]}}}}`, nil},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			if l, err := layout.ParseLabel([]byte(tt.raw)); err == nil || tt.want != nil && !errors.Is(err, tt.want) {
+				t.Errorf("ParseLabel = %+v, %v, want error %v", l, err, tt.want)
+			}
+		})
+	}
+}
+
+func TestLabelOnDisk(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	w := writer(t, dir)
+	if l, err := w.Label(); err != nil || len(l.Roots) > 0 || l.Set != nil {
+		t.Errorf("Label of new media = %+v, %v, want the zero one", l, err)
+	}
+	if err := w.SetLabel(t.Context(), fullLabel()); err != nil {
+		t.Fatal(err)
+	}
+	got, err := open(t, dir).Label()
+	if diff := cmp.Diff(fullLabel(), got); err != nil || diff != "" {
+		t.Errorf("Label, %v (-want +got):\n%s", err, diff)
+	}
+}
+
+func FuzzLabel(f *testing.F) {
+	raw, err := fullLabel().Format()
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(raw)
+	f.Add([]byte(`{"apiVersion":"sealift/v1","kind":"Media","roots":null}`))
+	f.Add([]byte(`{"apiVersion":"sealift/v1","kind":"Media","set":{"id":"x","volume":1,"volumes":[null]}}`))
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		l, err := layout.ParseLabel(raw)
+		if err != nil {
+			return
+		}
+		once, err := l.Format()
+		if err != nil {
+			t.Fatalf("Format of what was parsed: %v", err)
+		}
+		again, err := layout.ParseLabel(once)
+		if err != nil {
+			t.Fatalf("ParseLabel of what was formatted: %v", err)
+		}
+		if twice, err := again.Format(); err != nil || !bytes.Equal(once, twice) {
+			t.Errorf("Format is not stable: %s, then %s, %v", once, twice, err)
+		}
+		l.Set.On(labelA)
+	})
+}
