@@ -59,16 +59,17 @@ func (p *Plan) Execute(ctx context.Context, opts ExecuteOptions) error {
 	if absent != nil && !opts.Piecemeal {
 		return absent
 	}
-	total, missing := p.Size()
+	total, missing := p.amounts()
 	x := &execution{plan: p, opts: opts}
-	x.stored.Store(total - missing)
+	x.stored.Store(p.Summary().Stored.Bytes)
 	opts.Progress.Begin(total, missing)
+	defer opts.Progress.End()
 	err := x.run(ctx, absent)
 	if err != nil {
 		if ctx.Err() != nil {
 			err = errors.Join(context.Cause(ctx), err)
 		}
-		return &IncompleteError{Stored: x.stored.Load(), Total: total, Err: err}
+		return &IncompleteError{Stored: x.stored.Load(), Total: total.Bytes, Err: err}
 	}
 	return nil
 }
@@ -165,6 +166,7 @@ func (x *execution) store(ctx context.Context, s Step) error {
 			return &CopyError{"destination", "remove damaged", s.Descriptor, err}
 		}
 	}
+	x.opts.Progress.Start(s.Descriptor)
 	for attempt := 1; ; attempt++ {
 		begun, err := x.attempt(ctx, s)
 		if err == nil {
@@ -172,7 +174,11 @@ func (x *execution) store(ctx context.Context, s Step) error {
 			x.opts.Progress.Stored(s.Descriptor)
 			return nil
 		}
-		if attempt >= x.opts.Attempts || ctx.Err() != nil || !mayPass(err, begun) {
+		if ctx.Err() != nil {
+			return err
+		}
+		if attempt >= x.opts.Attempts || !mayPass(err, begun) {
+			x.opts.Progress.Failed(s.Descriptor, err)
 			return err
 		}
 		wait := 250 * time.Millisecond << (attempt - 1)
@@ -198,10 +204,10 @@ func (x *execution) attempt(ctx context.Context, s Step) (begun bool, err error)
 	delivered, cause := src.stop()
 	if err == nil || errors.Is(err, errdef.ErrAlreadyExists) {
 		// Content that was there already, or mounted, was not read.
-		x.opts.Progress.Advance(s.Descriptor.Size - delivered)
+		x.opts.Progress.Advance(s.Descriptor, s.Descriptor.Size-delivered)
 		return true, nil
 	}
-	x.opts.Progress.Advance(-delivered)
+	x.opts.Progress.Advance(s.Descriptor, -delivered)
 	switch {
 	case cause != nil:
 		return delivered > 0, cause
@@ -273,7 +279,7 @@ func (s *source) count(n int64) {
 	defer s.mu.Unlock()
 	if !s.stopped {
 		s.delivered += n
-		s.progress.Advance(n)
+		s.progress.Advance(s.desc, n)
 	}
 }
 
@@ -391,7 +397,10 @@ func mayPass(err error, begun bool) bool {
 
 type silent struct{}
 
-func (silent) Begin(_, _ int64)                                  {}
-func (silent) Advance(int64)                                     {}
-func (silent) Stored(ocispec.Descriptor)                         {}
+func (silent) Begin(_, _ Amount)                                 {}
+func (silent) Start(ocispec.Descriptor)                          {}
+func (silent) Advance(ocispec.Descriptor, int64)                 {}
 func (silent) Retrying(ocispec.Descriptor, error, time.Duration) {}
+func (silent) Stored(ocispec.Descriptor)                         {}
+func (silent) Failed(ocispec.Descriptor, error)                  {}
+func (silent) End()                                              {}

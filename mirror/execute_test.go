@@ -70,6 +70,7 @@ func TestCopyIsComplete(t *testing.T) {
 	if w.total != total || w.missing != missing {
 		t.Errorf("Begin(%d, %d), want %d, %d", w.total, w.missing, total, missing)
 	}
+	w.orderly(t)
 	if w.begun != 1 || w.advanced != total || len(w.stored) != p.Missing() {
 		t.Errorf("progress = %d begun, %d bytes, %d stored, want 1, %d, %d", w.begun, w.advanced, len(w.stored), total, p.Missing())
 	}

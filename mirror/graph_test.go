@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"strings"
 	"sync"
@@ -229,10 +230,14 @@ func (d *ingester) Ingest(ctx context.Context, desc ocispec.Descriptor, open fun
 	return d.Push(ctx, desc, bytes.NewReader(have))
 }
 
-// watcher adds up what a copy reports.
+// watcher adds up what a copy reports, and notes what comes out of order.
 type watcher struct {
 	mu       sync.Mutex
 	begun    int
+	ended    int
+	blobs    mirror.Amount // missing ones
+	state    map[digest.Digest]string
+	disorder []string
 	total    int64
 	missing  int64
 	advanced int64
@@ -240,28 +245,71 @@ type watcher struct {
 	retried  []time.Duration
 }
 
-func (w *watcher) Begin(total, missing int64) {
-	w.begun, w.total, w.missing = w.begun+1, total, missing
+func (w *watcher) Begin(total, missing mirror.Amount) {
+	w.begun, w.total, w.missing, w.blobs = w.begun+1, total.Bytes, missing.Bytes, missing
+	w.state = map[digest.Digest]string{}
 }
 
-func (w *watcher) Advance(n int64) {
+func (w *watcher) End() { w.ended++ }
+
+// orderly fails the test unless a copy or a verification that came to its end was
+// told in the order that is promised.
+func (w *watcher) orderly(t *testing.T) {
+	t.Helper()
+	over := 0
+	for d, s := range w.state {
+		if s == "stored" || s == "failed" {
+			over++
+		} else {
+			w.disorder = append(w.disorder, s+" in the end: "+d.String())
+		}
+	}
+	if w.begun != 1 || w.ended != 1 || over != w.blobs.Blobs || len(w.disorder) > 0 {
+		t.Errorf("progress: %d begun, %d ended, %d of %d blobs over, out of order %q", w.begun, w.ended, over, w.blobs.Blobs, w.disorder)
+	}
+}
+
+// pass notes that desc came from state from to state to.
+func (w *watcher) pass(desc ocispec.Descriptor, from, to string) {
+	if was, begun := w.state[desc.Digest]; was != from || begun != (from != "") || w.ended > 0 {
+		w.disorder = append(w.disorder, fmt.Sprintf("%s after %q, %d ended: %s", to, was, w.ended, desc.Digest))
+	}
+	w.state[desc.Digest] = to
+}
+
+func (w *watcher) Start(desc ocispec.Descriptor) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.pass(desc, "", "started")
+}
+
+func (w *watcher) Advance(desc ocispec.Descriptor, n int64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.pass(desc, "started", "started")
 	w.advanced += n
+}
+
+func (w *watcher) Failed(desc ocispec.Descriptor, _ error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.pass(desc, "started", "failed")
 }
 
 func (w *watcher) Stored(desc ocispec.Descriptor) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.pass(desc, "started", "stored")
 	if w.stored == nil {
 		w.stored = map[digest.Digest]int{}
 	}
 	w.stored[desc.Digest]++
 }
 
-func (w *watcher) Retrying(_ ocispec.Descriptor, _ error, wait time.Duration) {
+func (w *watcher) Retrying(desc ocispec.Descriptor, _ error, wait time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.pass(desc, "started", "started")
 	w.retried = append(w.retried, wait)
 }
 

@@ -195,6 +195,9 @@ func TestCopyMendsMedia(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			if tt.check {
+				w.orderly(t)
+			}
 			if p.Damaged() != tt.damaged || p.Missing() < tt.damaged || tt.check && (w.begun != 1 || w.total != w.missing || w.advanced < w.total) {
 				t.Errorf("Damaged() = %d, Missing() = %d, progress %+v, want %d damaged", p.Damaged(), p.Missing(), w, tt.damaged)
 			}
@@ -381,6 +384,7 @@ func TestVerify(t *testing.T) {
 			tt.damage(t, dir)
 			w := &watcher{}
 			got, err := mirror.Verify(t.Context(), repository(t, dir), f.root, mirror.VerifyOptions{Progress: w})
+			w.orderly(t)
 			if tt.corrupt+tt.missing == 0 {
 				total, _ := plan(t, newDestination(t), item(src, "1.0.0")).Size()
 				if err != nil || got.Manifests != len(f.manifests()) || got.Bytes != total || w.advanced != total {

@@ -92,18 +92,37 @@ type Tag struct {
 	Descriptor ocispec.Descriptor
 }
 
-// Progress is told what happens. Its methods are called concurrently.
+// Amount measures content. Blobs counts its pieces, manifests too.
+type Amount struct {
+	Blobs int
+	Bytes int64
+}
+
+func (a *Amount) add(desc ocispec.Descriptor) {
+	a.Blobs++
+	a.Bytes += desc.Size
+}
+
+// Progress is told what happens. Begin comes first and End last; what lies between
+// is called concurrently, and for each piece of content in the order Start, Advance
+// and Retrying as often as need be, then Stored or Failed, unless the whole is ended
+// before. Advance is called for every buffer and must be quick.
 type Progress interface {
-	// Begin is called once, before anything else: of total bytes of content,
-	// missing are to be copied or read.
-	Begin(total, missing int64)
-	// Advance counts n bytes of content written; a negative n takes back what
+	// Begin is called once: of total, missing is to be copied or read.
+	Begin(total, missing Amount)
+	// Start says that desc is now being copied or read.
+	Start(desc ocispec.Descriptor)
+	// Advance counts n bytes of desc written or read; a negative n takes back what
 	// turned out to be needed again.
-	Advance(n int64)
-	// Stored says that desc is complete at the destination.
-	Stored(desc ocispec.Descriptor)
+	Advance(desc ocispec.Descriptor, n int64)
 	// Retrying says that a copy of desc failed and will be tried again.
 	Retrying(desc ocispec.Descriptor, err error, wait time.Duration)
+	// Stored says that desc is complete at the destination.
+	Stored(desc ocispec.Descriptor)
+	// Failed says that desc is given up: it cannot be copied, or is damaged.
+	Failed(desc ocispec.Descriptor, err error)
+	// End is called once, however the work ended, and nothing is called behind it.
+	End()
 }
 
 // CopyError says which side of a copy failed, and at what.

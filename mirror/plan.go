@@ -111,43 +111,32 @@ const LeftInBase = "base"
 // Missing reports whether the step is to be carried and not yet stored.
 func (s *Step) Missing() bool { return !s.Stored && s.Left == "" }
 
-// Totals count content and its bytes.
-type Totals struct {
-	Count int
-	Bytes int64
-}
-
-func (t *Totals) add(s *Step) {
-	t.Count++
-	t.Bytes += s.Descriptor.Size
-}
-
 // Summary sorts content by what becomes of it; every piece is in one of Copied,
 // Stored and Left.
 type Summary struct {
-	All, Copied, Stored, Left Totals
+	All, Copied, Stored, Left Amount
 	// Damaged and Absent are among Copied.
-	Damaged, Absent Totals
+	Damaged, Absent Amount
 	// Partial counts bytes of Copied that are at the destination.
 	Partial int64
 }
 
 func (s *Summary) add(step *Step) {
-	s.All.add(step)
+	s.All.add(step.Descriptor)
 	switch {
 	case step.Stored:
-		s.Stored.add(step)
+		s.Stored.add(step.Descriptor)
 	case step.Left != "":
-		s.Left.add(step)
+		s.Left.add(step.Descriptor)
 	default:
-		s.Copied.add(step)
+		s.Copied.add(step.Descriptor)
 		s.Partial += step.Partial
 	}
 	if step.Damaged {
-		s.Damaged.add(step)
+		s.Damaged.add(step.Descriptor)
 	}
 	if step.Absent {
-		s.Absent.add(step)
+		s.Absent.add(step.Descriptor)
 	}
 }
 
@@ -189,11 +178,18 @@ func (p *Plan) Size() (total, missing int64) {
 	return sum.All.Bytes - sum.Left.Bytes, sum.Copied.Bytes
 }
 
+// amounts measure what is carried, and what of it is to be copied and can be.
+func (p *Plan) amounts() (total, missing Amount) {
+	sum := p.Summary()
+	total = Amount{sum.All.Blobs - sum.Left.Blobs, sum.All.Bytes - sum.Left.Bytes}
+	return total, Amount{sum.Copied.Blobs - sum.Absent.Blobs, sum.Copied.Bytes - sum.Absent.Bytes}
+}
+
 // Missing counts the pieces of content that are to be copied.
-func (p *Plan) Missing() int { return p.Summary().Copied.Count }
+func (p *Plan) Missing() int { return p.Summary().Copied.Blobs }
 
 // Damaged counts the pieces of content the destination has and will have replaced.
-func (p *Plan) Damaged() int { return p.Summary().Damaged.Count }
+func (p *Plan) Damaged() int { return p.Summary().Damaged.Blobs }
 
 // Absent returns what is to be carried and what the source lacks.
 func (p *Plan) Absent() []ocispec.Descriptor {

@@ -164,10 +164,10 @@ func TestParts(t *testing.T) {
 	var counts []int
 	all := 0
 	for _, sum := range p.PartSummaries() {
-		counts = append(counts, sum.All.Count)
-		all += sum.All.Count
+		counts = append(counts, sum.All.Blobs)
+		all += sum.All.Blobs
 	}
-	if sum := p.Summary(); all != sum.All.Count {
-		t.Errorf("parts hold %v pieces, the plan %d: each must be in one", counts, sum.All.Count)
+	if sum := p.Summary(); all != sum.All.Blobs {
+		t.Errorf("parts hold %v pieces, the plan %d: each must be in one", counts, sum.All.Blobs)
 	}
 }

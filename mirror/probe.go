@@ -63,13 +63,14 @@ func (p *Plan) checkBlobs(ctx context.Context, progress Progress) error {
 	if progress == nil {
 		progress = silent{}
 	}
-	var total int64
+	var total Amount
 	for _, s := range p.Blobs {
 		if s.Stored {
-			total += s.Descriptor.Size
+			total.add(s.Descriptor)
 		}
 	}
 	progress.Begin(total, total)
+	defer progress.End()
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(readers())
 	for i := range p.Blobs {
@@ -78,11 +79,17 @@ func (p *Plan) checkBlobs(ctx context.Context, progress Progress) error {
 			continue
 		}
 		g.Go(func() error {
-			switch err := readWhole(ctx, p.dst, s.Descriptor, progress); {
-			case err == nil:
+			progress.Start(s.Descriptor)
+			err := readWhole(ctx, p.dst, s.Descriptor, progress)
+			if err == nil {
 				progress.Stored(s.Descriptor)
-			case ctx.Err() != nil:
+				return nil
+			}
+			if ctx.Err() != nil {
 				return ctx.Err()
+			}
+			progress.Failed(s.Descriptor, err)
+			switch {
 			case errors.Is(err, errdef.ErrNotFound):
 				s.Stored = false
 			case spoilt(err):
@@ -112,7 +119,7 @@ func readWhole(ctx context.Context, src content.Fetcher, desc ocispec.Descriptor
 		return err
 	}
 	defer rc.Close()
-	r := content.NewVerifyReader(io.TeeReader(rc, advance{ctx, progress}), desc)
+	r := content.NewVerifyReader(io.TeeReader(rc, advance{ctx, desc, progress}), desc)
 	if _, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, r, make([]byte, 1<<20)); err != nil {
 		return err
 	}
@@ -122,10 +129,11 @@ func readWhole(ctx context.Context, src content.Fetcher, desc ocispec.Descriptor
 // advance counts bytes and ends the reading when ctx does.
 type advance struct {
 	ctx      context.Context //nolint:containedctx // lives for one read
+	desc     ocispec.Descriptor
 	progress Progress
 }
 
 func (a advance) Write(b []byte) (int, error) {
-	a.progress.Advance(int64(len(b)))
+	a.progress.Advance(a.desc, int64(len(b)))
 	return len(b), a.ctx.Err()
 }

@@ -57,6 +57,7 @@ func TestRetry(t *testing.T) {
 					if err := p.Execute(t.Context(), mirror.ExecuteOptions{Progress: w, Concurrency: 1}); err != nil {
 						t.Fatalf("Execute = %v", err)
 					}
+					w.orderly(t)
 					if cut.fetched != 3 || len(w.retried) != 2 || w.retried[1] != 2*w.retried[0] {
 						t.Errorf("fetched %d times, retried after %v, want 3 and twice, longer each time", cut.fetched, w.retried)
 					}
@@ -124,6 +125,9 @@ func TestRetryGivesUp(t *testing.T) {
 				}
 				if tries != tt.wantAttempts || len(w.retried) != tt.wantAttempts-1 {
 					t.Errorf("tried %d times, said so %d times, want %d attempts", tries, len(w.retried), tt.wantAttempts)
+				}
+				if w.ended != 1 || len(w.disorder) > 0 {
+					t.Errorf("progress: %d ended, out of order %q", w.ended, w.disorder)
 				}
 				if w.advanced != incomplete.Stored {
 					t.Errorf("progress = %d bytes, want the %d stored", w.advanced, incomplete.Stored)

@@ -102,7 +102,8 @@ func Verify(ctx context.Context, src Source, desc ocispec.Descriptor, opts Verif
 	if err := w.appendRoot(p, 0); err != nil {
 		return Verified{}, err
 	}
-	progress.Begin(p.Size())
+	progress.Begin(p.amounts())
+	defer progress.End()
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(readers())
 	for _, s := range p.Blobs {
@@ -113,7 +114,8 @@ func Verify(ctx context.Context, src Source, desc ocispec.Descriptor, opts Verif
 	}
 	total, _ := p.Size()
 	for _, s := range p.Manifests {
-		progress.Advance(s.Descriptor.Size)
+		progress.Start(s.Descriptor)
+		progress.Advance(s.Descriptor, s.Descriptor.Size)
 		progress.Stored(s.Descriptor)
 	}
 	if err := v.damage.found(); err != nil {
@@ -156,6 +158,7 @@ func (v *verification) note(desc ocispec.Descriptor, err error) error {
 }
 
 func (v *verification) blob(ctx context.Context, desc ocispec.Descriptor) error {
+	v.opts.Progress.Start(desc)
 	err := readWhole(ctx, v.src, desc, v.opts.Progress)
 	if err == nil {
 		v.opts.Progress.Stored(desc)
@@ -164,6 +167,7 @@ func (v *verification) blob(ctx context.Context, desc ocispec.Descriptor) error 
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
+	v.opts.Progress.Failed(desc, err)
 	if reason := v.opts.Absent(desc); reason != "" && errors.Is(err, errdef.ErrNotFound) {
 		v.mu.Lock()
 		defer v.mu.Unlock()

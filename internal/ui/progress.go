@@ -34,14 +34,14 @@ type progress struct {
 }
 
 // Begin notes the size of the work.
-func (g *progress) Begin(total, missing int64) {
-	g.total, g.before = total, total-missing
+func (g *progress) Begin(total, missing mirror.Amount) {
+	g.total, g.before = total.Bytes, total.Bytes-missing.Bytes
 	g.started = g.printer.opts.Now()
 	g.told.Store(g.started.UnixNano())
 }
 
 // Advance counts bytes and shows them now and then.
-func (g *progress) Advance(n int64) {
+func (g *progress) Advance(_ ocispec.Descriptor, n int64) {
 	done := g.done.Add(n)
 	if g.printer.opts.Quiet {
 		return
@@ -83,8 +83,11 @@ func (g *progress) show(done int64, now time.Time) {
 	}
 }
 
-// Stored is not shown: bytes tell more than counts.
-func (g *progress) Stored(ocispec.Descriptor) {}
+// Start, Stored, Failed and End are not shown: bytes tell more than counts.
+func (g *progress) Start(ocispec.Descriptor)         {}
+func (g *progress) Stored(ocispec.Descriptor)        {}
+func (g *progress) Failed(ocispec.Descriptor, error) {}
+func (g *progress) End()                             {}
 
 // Retrying tells of a failure that may pass.
 func (g *progress) Retrying(desc ocispec.Descriptor, err error, wait time.Duration) {

@@ -14,6 +14,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/sealift/sealift/internal/ui"
+	"github.com/sealift/sealift/mirror"
 )
 
 // clock is a time that moves only when it is told to.
@@ -31,10 +32,10 @@ func session(opts ui.Options) (out, errs string) {
 	p.Warn("look out\x1b[2J")
 	g := p.Progress("copying")
 	blob := ocispec.Descriptor{Digest: digest.FromString("x"), Size: 3_000_000}
-	g.Begin(4_000_000, blob.Size)
+	g.Begin(mirror.Amount{Blobs: 2, Bytes: 4_000_000}, mirror.Amount{Blobs: 1, Bytes: blob.Size})
 	for range 3 {
 		c.t = c.t.Add(6 * time.Second)
-		g.Advance(1_000_000)
+		g.Advance(blob, 1_000_000)
 	}
 	g.Retrying(blob, errors.New("connection reset"), time.Second)
 	g.Stored(blob)
