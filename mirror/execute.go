@@ -204,10 +204,10 @@ func (x *execution) attempt(ctx context.Context, s Step) (begun bool, err error)
 	delivered, cause := src.stop()
 	if err == nil || errors.Is(err, errdef.ErrAlreadyExists) {
 		// Content that was there already, or mounted, was not read.
-		x.opts.Progress.Advance(s.Descriptor, s.Descriptor.Size-delivered)
+		x.opts.Progress.Adjust(s.Descriptor, s.Descriptor.Size-delivered)
 		return true, nil
 	}
-	x.opts.Progress.Advance(s.Descriptor, -delivered)
+	x.opts.Progress.Adjust(s.Descriptor, -delivered)
 	switch {
 	case cause != nil:
 		return delivered > 0, cause
@@ -274,12 +274,12 @@ func (s *source) stop() (delivered int64, failure error) {
 	return s.delivered, s.failure
 }
 
-func (s *source) count(n int64) {
+func (s *source) count(n int64, tell func(ocispec.Descriptor, int64)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.stopped {
 		s.delivered += n
-		s.progress.Advance(s.desc, n)
+		tell(s.desc, n)
 	}
 }
 
@@ -344,7 +344,7 @@ func (s *source) open(ctx context.Context, offset int64) (io.ReadCloser, error) 
 		return nil, err
 	}
 	if offset > 0 {
-		s.count(offset)
+		s.count(offset, s.progress.Adjust)
 	}
 	return &counted{s, rc, s.desc.Size - offset}, nil
 }
@@ -362,7 +362,7 @@ func (c *counted) Read(b []byte) (int, error) {
 	if err == io.EOF && c.left > 0 {
 		err = io.ErrUnexpectedEOF // a short source must not look like a full disk
 	}
-	c.count(int64(n))
+	c.count(int64(n), c.progress.Advance)
 	if err != nil && err != io.EOF {
 		c.fail("read", err)
 	}
@@ -400,6 +400,7 @@ type silent struct{}
 func (silent) Begin(_, _ Amount)                                 {}
 func (silent) Start(ocispec.Descriptor)                          {}
 func (silent) Advance(ocispec.Descriptor, int64)                 {}
+func (silent) Adjust(ocispec.Descriptor, int64)                  {}
 func (silent) Retrying(ocispec.Descriptor, error, time.Duration) {}
 func (silent) Stored(ocispec.Descriptor)                         {}
 func (silent) Failed(ocispec.Descriptor, error)                  {}

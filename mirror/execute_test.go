@@ -262,8 +262,8 @@ func TestStoredMeanwhile(t *testing.T) {
 	if err := p.Execute(t.Context(), mirror.ExecuteOptions{Progress: w}); err != nil {
 		t.Fatalf("Execute = %v", err)
 	}
-	if total, _ := p.Size(); w.advanced != total {
-		t.Errorf("progress = %d bytes, want %d", w.advanced, total)
+	if total, _ := p.Size(); w.advanced != total || w.adjusted != total {
+		t.Errorf("progress = %d bytes, %d of them not moved, want %d, all of them", w.advanced, w.adjusted, total)
 	}
 }
 

@@ -240,7 +240,8 @@ type watcher struct {
 	disorder []string
 	total    int64
 	missing  int64
-	advanced int64
+	advanced int64 // adjustments too
+	adjusted int64
 	stored   map[digest.Digest]int
 	retried  []time.Duration
 }
@@ -287,7 +288,18 @@ func (w *watcher) Advance(desc ocispec.Descriptor, n int64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.pass(desc, "started", "started")
+	if n < 0 {
+		w.disorder = append(w.disorder, fmt.Sprintf("advanced by %d: %s", n, desc.Digest))
+	}
 	w.advanced += n
+}
+
+func (w *watcher) Adjust(desc ocispec.Descriptor, n int64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.pass(desc, "started", "started")
+	w.advanced += n
+	w.adjusted += n
 }
 
 func (w *watcher) Failed(desc ocispec.Descriptor, _ error) {

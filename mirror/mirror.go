@@ -104,17 +104,21 @@ func (a *Amount) add(desc ocispec.Descriptor) {
 }
 
 // Progress is told what happens. Begin comes first and End last; what lies between
-// is called concurrently, and for each piece of content in the order Start, Advance
-// and Retrying as often as need be, then Stored or Failed, unless the whole is ended
-// before. Advance is called for every buffer and must be quick.
+// is called concurrently, and for each piece of content in the order Start, then
+// Advance, Adjust and Retrying as often as need be, then Stored or Failed, unless the
+// whole is ended before. Advance is called for every buffer and must be quick.
 type Progress interface {
 	// Begin is called once: of total, missing is to be copied or read.
 	Begin(total, missing Amount)
 	// Start says that desc is now being copied or read.
 	Start(desc ocispec.Descriptor)
-	// Advance counts n bytes of desc written or read; a negative n takes back what
-	// turned out to be needed again.
+	// Advance counts n bytes of desc moved, or read to be verified; n is never
+	// negative.
 	Advance(desc ocispec.Descriptor, n int64)
+	// Adjust counts n bytes of desc as done without that they moved: they were
+	// there from an earlier attempt, or need not be copied. A negative n takes back
+	// what has to be copied again.
+	Adjust(desc ocispec.Descriptor, n int64)
 	// Retrying says that a copy of desc failed and will be tried again.
 	Retrying(desc ocispec.Descriptor, err error, wait time.Duration)
 	// Stored says that desc is complete at the destination.

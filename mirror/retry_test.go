@@ -64,6 +64,18 @@ func TestRetry(t *testing.T) {
 					if total, _ := p.Size(); w.advanced != total {
 						t.Errorf("progress = %d bytes, want %d", w.advanced, total)
 					}
+					// What a resumed copy takes back it finds again where it was. Manifests
+					// are at hand; only an ingester is seen to read them.
+					adjusted := int64(0)
+					if !resume {
+						adjusted = -10_000
+						for _, s := range p.Manifests {
+							adjusted += s.Descriptor.Size
+						}
+					}
+					if w.adjusted != adjusted {
+						t.Errorf("progress = %d bytes adjusted, want %d", w.adjusted, adjusted)
+					}
 					if resume && !slices.Equal(in.offsets[:3], []int64{0, 5000, 5000}) {
 						t.Errorf("offsets = %v, want 0, 5000, 5000 first", in.offsets[:3])
 					}

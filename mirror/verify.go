@@ -115,7 +115,7 @@ func Verify(ctx context.Context, src Source, desc ocispec.Descriptor, opts Verif
 	total, _ := p.Size()
 	for _, s := range p.Manifests {
 		progress.Start(s.Descriptor)
-		progress.Advance(s.Descriptor, s.Descriptor.Size)
+		progress.Adjust(s.Descriptor, s.Descriptor.Size)
 		progress.Stored(s.Descriptor)
 	}
 	if err := v.damage.found(); err != nil {

@@ -83,6 +83,9 @@ func (g *progress) show(done int64, now time.Time) {
 	}
 }
 
+// Adjust counts bytes that did not move.
+func (g *progress) Adjust(_ ocispec.Descriptor, n int64) { g.done.Add(n) }
+
 // Start, Stored, Failed and End are not shown: bytes tell more than counts.
 func (g *progress) Start(ocispec.Descriptor)         {}
 func (g *progress) Stored(ocispec.Descriptor)        {}
