@@ -1,15 +1,20 @@
 package mirror
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"strings"
 
+	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"oras.land/oras-go/v2/content"
 	"oras.land/oras-go/v2/errdef"
 	"oras.land/oras-go/v2/registry"
+
+	"github.com/sealift/sealift/artifact"
 )
 
 // Repository is a destination in a registry.
@@ -54,6 +59,40 @@ func (r Repository) Mount(ctx context.Context, desc ocispec.Descriptor, from str
 		return errdef.ErrUnsupported
 	}
 	return m.Mount(ctx, desc, from, get)
+}
+
+// Lacks returns those of list that the repository does not have.
+func (r Repository) Lacks(ctx context.Context, list []ocispec.Descriptor) ([]ocispec.Descriptor, error) {
+	var lacks []ocispec.Descriptor
+	for _, d := range list {
+		has, err := r.Exists(ctx, d)
+		if err != nil {
+			return nil, &CopyError{"destination", "look for", d, err}
+		}
+		if !has {
+			lacks = append(lacks, d)
+		}
+	}
+	return lacks, nil
+}
+
+// TrySparse finds out whether the registry takes an index that names what it does
+// not have, by pushing one of lacks, which must not be empty, without a tag. What
+// it takes is deleted again where the registry allows that, and is garbage to be
+// collected where not. The error is the registry's refusal.
+func (r Repository) TrySparse(ctx context.Context, lacks []ocispec.Descriptor) error {
+	raw, err := json.Marshal(ocispec.Index{
+		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex, Manifests: plainAll(lacks),
+	})
+	if err != nil {
+		return err
+	}
+	desc := artifact.Describe(ocispec.MediaTypeImageIndex, raw)
+	if err := r.Push(ctx, desc, bytes.NewReader(raw)); err != nil {
+		return err
+	}
+	_ = r.Delete(ctx, desc) // a trial that stays is in nobody's way
+	return nil
 }
 
 var _ content.Pusher = Repository{}

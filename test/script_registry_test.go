@@ -45,8 +45,12 @@ type testRegistry struct {
 // cmdRegistry starts an empty registry for each variable and sets the variable to
 // its host:port.
 func cmdRegistry(ts *testscript.TestScript, neg bool, args []string) {
-	const usage = "registry [-auth USER:PASSWORD] [-cut N | -down N | -stall N] VAR..."
+	const usage = "registry [-sparse] [-auth USER:PASSWORD] [-cut N | -down N | -stall N] VAR..."
 	credentials, kind, budget := "", faultNone, int64(0)
+	sparse := len(args) > 0 && args[0] == "-sparse"
+	if sparse {
+		args = args[1:]
+	}
 	for len(args) > 2 && strings.HasPrefix(args[0], "-") {
 		var err error
 		switch args[0] {
@@ -65,6 +69,7 @@ func cmdRegistry(ts *testscript.TestScript, neg bool, args []string) {
 	for _, name := range args {
 		store := olareg.New(config.Config{
 			Storage: config.ConfigStorage{StoreType: config.StoreMem},
+			API:     config.ConfigAPI{Manifest: config.ConfigAPIManifest{SparseIndex: &sparse}},
 			Log:     slog.New(slog.DiscardHandler),
 		})
 		r := &testRegistry{handler: store, stalled: make(chan struct{}), counts: map[string]int64{}, fault: kind, budget: budget}

@@ -69,8 +69,10 @@ func exitCode(ctx context.Context, err error) int {
 	case isDamage(err), errors.Is(err, signer.ErrInvalid):
 		return exitVerification
 	case errors.Is(err, signer.ErrUnsigned), errors.Is(err, signer.ErrNotAccepted), errors.Is(err, publish.ErrVersionTaken),
-		errors.Is(err, delivery.ErrMisnamed), errors.Is(err, errRefused), errors.Is(err, errDeclined):
+		errors.Is(err, delivery.ErrMisnamed), errors.Is(err, errRefused), errors.Is(err, errDeclined), errors.Is(err, mirror.ErrMoved):
 		return exitRefused
+	case errors.As(err, new(*mirror.PlatformError)):
+		return exitNotFound
 	case errors.As(err, new(*delivery.VersionError)), errors.Is(err, errdef.ErrNotFound), errors.Is(err, fs.ErrNotExist), errors.Is(err, layout.ErrNotLayout):
 		return exitNotFound // also in mid-copy: running it again would not help
 	case remote.IsRefusal(err):
@@ -113,12 +115,16 @@ func hint(err error, code int) string {
 		return "have the vendor sign it: sealift sign REF --key cosign.key"
 	case errors.Is(err, signer.ErrNotAccepted):
 		return "compare fingerprints with the vendor (sealift fingerprint FILE), over another way than this media, and pass the right key as --key"
+	case errors.Is(err, mirror.ErrMoved):
+		return "make a new plan with --plan, look at it again, and follow that"
+	case errors.As(err, new(*mirror.AbsentError)):
+		return "a delta goes onto a disk that has what it builds on, and volumes come together on one disk; else copy from a source that is whole"
 	case errors.Is(err, syscall.ENOSPC):
 		return "make room or take larger media, then run the same command again; it continues where it stopped"
 	case errors.Is(err, layout.ErrLocked):
 		return "wait until the other command is done, then run this one again"
 	case isDamage(err), errors.Is(err, signer.ErrInvalid):
-		return "do not use this copy; mend it where the release is at hand, sealift mirror --check REF DIR, or have it made again"
+		return "do not use this copy; mend it where the release is at hand, sealift verify DIR --repair SRC, or have it made again"
 	case errors.As(err, new(*mirror.IncompleteError)) && errors.Is(err, errdef.ErrNotFound):
 		return "the source lacks part of what it names; copy from another one, then go on with this destination"
 	case remote.IsRefusal(err):

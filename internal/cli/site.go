@@ -146,7 +146,7 @@ func (a *app) verifyBytes(ctx context.Context, r *delivery.Release) error {
 	if r.Media == nil {
 		return nil
 	}
-	sum, err := delivery.VerifyBytes(ctx, r.Found, a.out.Progress("verifying"))
+	sum, err := delivery.VerifyBytes(ctx, r.Found, delivery.CarriedOf(r.Found).Expected(a.out.Progress("verifying")))
 	if err != nil {
 		return err
 	}

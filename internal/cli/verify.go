@@ -5,32 +5,58 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"strings"
+	"syscall"
 
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
 
 	"github.com/sealift/sealift/artifact"
 	"github.com/sealift/sealift/internal/delivery"
+	"github.com/sealift/sealift/internal/layout"
 	"github.com/sealift/sealift/internal/ui"
+	"github.com/sealift/sealift/mirror"
 	"github.com/sealift/sealift/signer"
 )
 
+type verifyFlags struct {
+	keys       []string
+	signatures bool
+	platforms  []string
+	repair     []string
+	dryRun     bool
+}
+
 func newVerify(a *app) *cobra.Command {
-	var keys []string
-	signatures := true
+	var f verifyFlags
 	cmd := &cobra.Command{
 		Use:   "verify REF",
-		Short: "Check signatures and every byte",
+		Short: "Check signatures and every byte, and mend what is damaged",
 		Long: `verify checks that each artifact REF names is signed by one of the keys given, and
 then reads every byte it reaches and compares it with its digest. All damage is
-found, not only the first. It needs no network for media, and writes nothing.`,
-		Example: "  sealift verify /media/usb --key cosign.pub\n  sealift verify /media/usb --signatures=false",
-		Args:    args(1, 1, "one REF"),
+found, not only the first. It needs no network for media, and writes nothing.
+
+Media that carries some platforms only, a delta, or one volume of several says so
+itself: what is not there for such a reason is summed up, and is no damage.
+
+With --repair, what is damaged or missing on media is fetched again from SRC, and
+only that: a repository of a registry, HOST/REPO, or the directory of another copy.
+Several are asked in the order given. Every byte is compared with its digest, so SRC
+need not be trusted. Then the media is verified once more. When it is interrupted,
+the same command continues it.`,
+		Example: "  sealift verify /media/usb --key cosign.pub\n  sealift verify /media/usb --signatures=false\n" +
+			"  sealift verify /media/usb --key cosign.pub --repair registry.example.com/shop --repair /media/other",
+		Args: args(1, 1, "one REF"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.verify(cmd.Context(), args[0], keys, signatures)
+			return a.verify(cmd.Context(), args[0], f)
 		},
 	}
-	keyFlag(cmd, &keys)
-	cmd.Flags().BoolVar(&signatures, "signatures", true, "check signatures, not only bytes")
+	keyFlag(cmd, &f.keys)
+	cmd.Flags().BoolVar(&f.signatures, "signatures", true, "check signatures, not only bytes")
+	platformFlag(cmd, &f.platforms, "want only images for `OS/ARCH` (may be repeated; default what media says it carries, else all)")
+	cmd.Flags().StringArrayVar(&f.repair, "repair", nil, "replace what is damaged on media from `SRC`, a registry's repository or a directory (may be repeated)")
+	cmd.Flags().BoolVar(&f.dryRun, "dry-run", false, "with --repair, show what would be fetched, write nothing")
 	return cmd
 }
 
@@ -41,64 +67,144 @@ type verified struct {
 	Blobs    int              `json:"blobs"`
 	Bytes    int64            `json:"bytes"`
 	Evidence *signer.Evidence `json:"evidence,omitempty"`
+	// Platforms are those that media says it carries, none for all.
+	Platforms []string `json:"platforms,omitempty"`
+	// Absent sums up what is not there, by the reason media gives.
+	Absent []absence `json:"absent,omitempty"`
 }
 
-func (a *app) verify(ctx context.Context, ref string, keyFiles []string, signatures bool) error {
-	if signatures && len(keyFiles) == 0 {
+type absence struct {
+	Reason string `json:"reason"`
+	Blobs  int    `json:"blobs"`
+	Bytes  int64  `json:"bytes"`
+}
+
+// absences sums up by reason, in the order of reasons.
+func absences(list []mirror.Absence) []absence {
+	by := map[string]absence{}
+	for _, a := range list {
+		sum := by[a.Reason]
+		by[a.Reason] = absence{a.Reason, sum.Blobs + 1, sum.Bytes + a.Descriptor.Size}
+	}
+	var sums []absence
+	for _, reason := range sorted(by) {
+		sums = append(sums, by[reason])
+	}
+	return sums
+}
+
+// verification is the result of verify.
+type verification struct {
+	Type      string     `json:"type"`
+	Artifacts []verified `json:"artifacts"`
+	Replaced  *replaced  `json:"replaced,omitempty"`
+}
+
+func (a *app) verify(ctx context.Context, ref string, f verifyFlags) error {
+	if f.signatures && len(f.keys) == 0 {
 		return withHint(usagef("verify wants --key FILE, the vendor's public key"), "to check bytes only: sealift verify %s --signatures=false", ref)
 	}
-	keys, err := loadKeys(keyFiles)
+	if f.dryRun && len(f.repair) == 0 {
+		return usagef("--dry-run is for --repair SRC; verify alone writes nothing")
+	}
+	keys, err := loadKeys(f.keys)
+	if err != nil {
+		return err
+	}
+	sources, err := a.repairSources(ref, f.repair)
 	if err != nil {
 		return err
 	}
 	list, err := a.find(ctx, ref)
 	if err != nil {
+		return lostIndex(err, ref)
+	}
+	doc := verification{Type: "verified"}
+	platforms, err := parsePlatforms(f.platforms)
+	if err != nil {
 		return err
 	}
-	var results []verified
+	c := check{a, ref, keys, f.signatures, platforms}
+	results, items, err := c.all(ctx, list)
+	if ctx.Err() == nil && len(sources) > 0 {
+		r := repairing{check: c, dir: list[0].Media.Dir(), items: items, sources: sources, before: err}
+		if f.dryRun {
+			return r.show(ctx)
+		}
+		doc.Replaced, results, err = r.run(ctx, results)
+	}
+	if err != nil {
+		return err
+	}
+	doc.Artifacts = results
+	return a.out.Result(doc, doc.text)
+}
+
+func (v verification) text(w io.Writer) {
+	if v.Replaced != nil {
+		v.Replaced.text(w, "replaced")
+	}
+	for _, v := range v.Artifacts {
+		fmt.Fprintf(w, "%s\n  digest %s\n", v.Name, v.Digest)
+		if v.Evidence != nil {
+			for _, key := range v.Evidence.Keys() {
+				fmt.Fprintf(w, "  signed by key %s\n", key)
+			}
+		}
+		fmt.Fprintf(w, "  %d blobs, %s, all good\n", v.Blobs, ui.Bytes(v.Bytes))
+		if len(v.Platforms) > 0 {
+			fmt.Fprintf(w, "  carried for %s only\n", strings.Join(v.Platforms, ", "))
+		}
+		for _, a := range v.Absent {
+			fmt.Fprintf(w, "  not here: %d blobs, %s, %s\n", a.Blobs, ui.Bytes(a.Bytes), ui.Line(a.Reason))
+		}
+	}
+}
+
+// check is what REF names, and what is asked of it.
+type check struct {
+	*app
+	ref        string
+	keys       []*signer.Key
+	signatures bool
+	platforms  []ocispec.Platform // none for what media says
+}
+
+// all verifies each of list. The items are what a repair has to know of what was
+// found; they are there with an error too.
+func (c check) all(ctx context.Context, list []delivery.Found) (results []verified, items []mirror.RepairItem, err error) {
 	var failed []error
 	for _, f := range list {
-		v, err := a.verifyOne(ctx, f, keys, signatures)
+		v, damage, err := c.one(ctx, f)
+		if err != nil && ctx.Err() != nil {
+			return nil, nil, err
+		}
+		item := mirror.RepairItem{Repository: f.Repository, Reference: f.Tag, Damage: damage, Verify: c.carried(f).Expected(nil)}
+		if f.Tag == "" {
+			item.Reference = f.Descriptor.Digest.String()
+		}
+		items = append(items, item)
 		if err != nil {
-			if ctx.Err() != nil {
-				return err
-			}
 			failed = append(failed, err)
 			continue
 		}
 		results = append(results, v)
 	}
 	if len(failed) == 0 {
-		failed = append(failed, wholeMedia(ctx, ref, list))
+		failed = append(failed, wholeMedia(ctx, c.ref, list))
 	}
-	if err := errors.Join(failed...); err != nil {
-		return err
-	}
-	doc := struct {
-		Type      string     `json:"type"`
-		Artifacts []verified `json:"artifacts"`
-	}{"verified", results}
-	return a.out.Result(doc, func(w io.Writer) {
-		for _, v := range results {
-			fmt.Fprintf(w, "%s\n  digest %s\n", v.Name, v.Digest)
-			if v.Evidence != nil {
-				for _, key := range v.Evidence.Keys() {
-					fmt.Fprintf(w, "  signed by key %s\n", key)
-				}
-			}
-			fmt.Fprintf(w, "  %d blobs, %s, all good\n", v.Blobs, ui.Bytes(v.Bytes))
-		}
-	})
+	return results, items, errors.Join(failed...)
 }
 
-func (a *app) verifyOne(ctx context.Context, f delivery.Found, keys []*signer.Key, signatures bool) (verified, error) {
+// one returns what is damaged too, nil when it could not be read to the end.
+func (c check) one(ctx context.Context, f delivery.Found) (verified, *mirror.DamageError, error) {
 	v := verified{Name: f.Name, Digest: f.Descriptor.Digest.String()}
 	if f.Damage != nil {
-		return v, f.Damage
+		return v, nil, f.Damage
 	}
 	var failed []error
-	if signatures {
-		evidence, err := delivery.VerifySignature(ctx, f, keys)
+	if c.signatures {
+		evidence, err := delivery.VerifySignature(ctx, f, c.keys)
 		failed = append(failed, err)
 		v.Evidence = evidence
 	}
@@ -106,10 +212,26 @@ func (a *app) verifyOne(ctx context.Context, f delivery.Found, keys []*signer.Ke
 	if _, err := delivery.ReadRelease(ctx, f); err != nil && !errors.Is(err, artifact.ErrNotRelease) {
 		failed = append(failed, err)
 	}
-	sum, err := delivery.VerifyBytes(ctx, f, a.out.Progress("verifying"))
-	failed = append(failed, err)
-	v.Blobs, v.Bytes = sum.Manifests+sum.Blobs, sum.Bytes
-	return v, errors.Join(failed...)
+	damage := &mirror.DamageError{}
+	carried := c.carried(f)
+	sum, err := delivery.VerifyBytes(ctx, f, carried.Expected(c.out.Progress("verifying")))
+	if err != nil && !errors.As(err, &damage) {
+		damage = nil
+	}
+	v.Blobs, v.Bytes, v.Absent = sum.Manifests+sum.Blobs, sum.Bytes, absences(sum.Absent)
+	for _, p := range carried.Platforms {
+		v.Platforms = append(v.Platforms, mirror.FormatPlatform(p))
+	}
+	return v, damage, errors.Join(append(failed, err)...)
+}
+
+// carried says what of f is to be there: what was asked for, else what media says.
+func (c check) carried(f delivery.Found) delivery.Carried {
+	carried := delivery.CarriedOf(f)
+	if len(c.platforms) > 0 {
+		carried.Platforms = c.platforms
+	}
+	return carried
 }
 
 // wholeMedia returns the damage to manifests of media that no artifact of list
@@ -120,4 +242,150 @@ func wholeMedia(ctx context.Context, ref string, list []delivery.Found) error {
 		return nil //nolint:nilerr // a bad reference was reported before
 	}
 	return list[0].Media.Damage(ctx)
+}
+
+// repairSources opens what --repair names.
+func (a *app) repairSources(ref string, names []string) (sources []mirror.RepairSource, err error) {
+	if len(names) == 0 {
+		return nil, nil
+	}
+	to, err := location(ref)
+	if err != nil {
+		return nil, err
+	}
+	if to.Place != artifact.PlaceMedia {
+		return nil, withHint(usagef("--repair mends media, and %s is in a registry", ref), "copy it there again: sealift mirror --check SRC %s", to.Repository)
+	}
+	for _, name := range names {
+		from, err := location(name)
+		if err != nil {
+			return nil, err
+		}
+		source := mirror.RepairSource{Name: name}
+		if from.Place == artifact.PlaceMedia {
+			// By digest, whatever it is called there.
+			source.Store, err = delivery.OpenMedia(from.Path)
+		} else {
+			source.Store, err = a.client.Repository(from.Repository)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("repair from %s: %w", name, err)
+		}
+		sources = append(sources, source)
+	}
+	return sources, nil
+}
+
+// lostIndex says what is left to do when nothing tells what media held.
+func lostIndex(err error, ref string) error {
+	if !errors.Is(err, layout.ErrCorruptIndex) {
+		return err
+	}
+	return withHint(err, "nothing says any more what %s held; mirror it again, into an empty directory", ref)
+}
+
+// replaced tells what a repair did, or would do.
+type replaced struct {
+	// Index says that index.json was torn and was written again.
+	Index  bool    `json:"index,omitempty"`
+	Count  int     `json:"count"`
+	Bytes  int64   `json:"bytes"`
+	Pieces []piece `json:"pieces"`
+}
+
+type piece struct {
+	Digest string `json:"digest"`
+	Size   int64  `json:"size"`
+	Was    string `json:"was"`
+	Source string `json:"source"`
+}
+
+func newReplaced(done mirror.Repaired) *replaced {
+	r := &replaced{Index: done.Index, Count: len(done.Pieces), Pieces: []piece{}}
+	for _, p := range done.Pieces {
+		r.Bytes += p.Descriptor.Size
+		r.Pieces = append(r.Pieces, piece{p.Descriptor.Digest.String(), p.Descriptor.Size, p.Was, p.Source})
+	}
+	return r
+}
+
+func (r *replaced) text(w io.Writer, verb string) {
+	for _, p := range r.Pieces {
+		fmt.Fprintf(w, "%s  %s, %s, from %s\n", p.Digest, p.Was, ui.Bytes(p.Size), p.Source)
+	}
+	if r.Index {
+		fmt.Fprintf(w, "index.json was torn and is whole again\n")
+	}
+	fmt.Fprintf(w, "%s %d damaged or missing blobs, %s\n", verb, r.Count, ui.Bytes(r.Bytes))
+}
+
+// repairing is a check that mends what it finds.
+type repairing struct {
+	check
+	dir     string
+	items   []mirror.RepairItem
+	sources []mirror.RepairSource
+	// before is what the first look found, which stands where nothing can be done
+	// about it.
+	before error
+}
+
+// run mends the media and, when anything was done, checks it again; else results
+// stand.
+func (r repairing) run(ctx context.Context, results []verified) (*replaced, []verified, error) {
+	done, err := mirror.Repair(ctx, r.dir, r.items, r.sources, mirror.RepairOptions{Progress: r.out.Progress})
+	readOnly := errors.Is(err, syscall.EROFS) || errors.Is(err, fs.ErrPermission)
+	lacking := new(mirror.RepairError)
+	switch {
+	case readOnly && r.before == nil:
+		return newReplaced(done), results, nil
+	case readOnly:
+		return nil, nil, withHint(errors.Join(r.before, err), "it cannot be written to: make it writable, or copy it to a disk and repair the copy")
+	case err != nil && !errors.As(err, &lacking):
+		return nil, nil, err
+	}
+	if len(done.Pieces) > 0 {
+		list, findErr := r.find(ctx, r.ref)
+		if findErr != nil {
+			return nil, nil, findErr
+		}
+		results, _, r.before = r.all(ctx, list)
+	}
+	if r.before != nil {
+		return nil, nil, unrepaired(errors.Join(r.before, err))
+	}
+	if err != nil {
+		r.out.Warn("%s lists more that is damaged, beside what %s names: %v", r.dir, r.ref, err)
+	}
+	return newReplaced(done), results, nil
+}
+
+// unrepaired adds what to do about damage that no source could mend.
+func unrepaired(err error) error {
+	if !errors.As(err, new(*mirror.RepairError)) {
+		return err
+	}
+	return withHint(err, "name another source that may have it, with one more --repair SRC")
+}
+
+// show tells what run would do.
+func (r repairing) show(ctx context.Context) error {
+	done, err := mirror.Repair(ctx, r.dir, r.items, r.sources, mirror.RepairOptions{DryRun: true})
+	if err != nil || len(done.Pieces) == 0 && r.before != nil {
+		return unrepaired(errors.Join(r.before, err))
+	}
+	doc := struct {
+		Type string `json:"type"`
+		*replaced
+		DryRun bool `json:"dryRun"`
+	}{"repair", newReplaced(done), true}
+	return r.out.Result(doc, func(w io.Writer) {
+		doc.text(w, "would replace")
+		for _, p := range done.Pieces {
+			if artifact.IsManifest(p.Descriptor.MediaType) {
+				fmt.Fprintln(w, "what damaged manifests name is not known before they are replaced")
+				break
+			}
+		}
+	})
 }

@@ -74,14 +74,18 @@ func (c Carried) Carries(platform ocispec.Platform) bool {
 	})
 }
 
-// VerifyBytes reads everything of f that media says it carries and compares it with
-// its digests. What is absent for a stated reason is in the result.
-func VerifyBytes(ctx context.Context, f Found, progress mirror.Progress) (mirror.Verified, error) {
+// Expected says what a verification is to find of it.
+func (c Carried) Expected(progress mirror.Progress) mirror.VerifyOptions {
+	return mirror.VerifyOptions{Platforms: c.Platforms, Absent: c.Reason, Progress: progress}
+}
+
+// VerifyBytes reads everything of f that is expected and compares it with its
+// digests. What is absent for a stated reason is in the result.
+func VerifyBytes(ctx context.Context, f Found, expected mirror.VerifyOptions) (mirror.Verified, error) {
 	if f.Damage != nil {
 		return mirror.Verified{}, f.Damage
 	}
-	carried := CarriedOf(f)
-	sum, err := mirror.Verify(ctx, f.Store, f.Descriptor, mirror.VerifyOptions{Platforms: carried.Platforms, Absent: carried.Reason, Progress: progress})
+	sum, err := mirror.Verify(ctx, f.Store, f.Descriptor, expected)
 	if err != nil {
 		return sum, fmt.Errorf("%s: %w", f.Name, err)
 	}

@@ -202,4 +202,3 @@ func checkName(f Found, id, version string) error {
 	}
 	return fmt.Errorf("%s says of itself that it is %s %s: %w", f.Name, id, version, ErrMisnamed)
 }
-

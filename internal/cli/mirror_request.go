@@ -1,0 +1,198 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/spf13/cobra"
+	"oras.land/oras-go/v2/errdef"
+
+	"github.com/sealift/sealift/artifact"
+	"github.com/sealift/sealift/internal/delivery"
+	"github.com/sealift/sealift/internal/ui"
+	"github.com/sealift/sealift/mirror"
+)
+
+// mirrorRequest says which content goes where. It is kept in a plan, so its fields
+// may grow and never change.
+type mirrorRequest struct {
+	Refs        []string `json:"refs"`
+	Destination string   `json:"destination"`
+	Platforms   []string `json:"platforms,omitempty"`
+	Since       []string `json:"since,omitempty"`
+}
+
+// platformFlag adds --platform.
+func platformFlag(cmd *cobra.Command, platforms *[]string, usage string) {
+	cmd.Flags().StringArrayVar(platforms, "platform", nil, usage)
+	_ = cmd.RegisterFlagCompletionFunc("platform", cobra.FixedCompletions([]string{"linux/amd64", "linux/arm64", "linux/arm/v7"}, cobra.ShellCompDirectiveNoFileComp))
+}
+
+func parsePlatforms(words []string) ([]ocispec.Platform, error) {
+	var list []ocispec.Platform
+	for _, s := range words {
+		p, err := mirror.ParsePlatform(s)
+		if err != nil {
+			return nil, withHint(usagef("%v", err), "as in --platform linux/arm64")
+		}
+		list = append(list, p)
+	}
+	return list, nil
+}
+
+// items finds what is to be mirrored and names it for the destination.
+func (a *app) items(ctx context.Context, refs []string, to artifact.Location, platforms []ocispec.Platform, check func(delivery.Found) error) ([]mirror.Item, error) {
+	var items []mirror.Item
+	seen := map[string]string{}
+	for _, ref := range refs {
+		list, err := a.find(ctx, ref)
+		if err != nil {
+			return nil, err
+		}
+		for _, f := range list {
+			if f.Damage != nil {
+				return nil, f.Damage
+			}
+			if err := check(f); err != nil {
+				return nil, err
+			}
+			item, err := newItem(f, to, platforms)
+			if err != nil {
+				return nil, err
+			}
+			if other, twice := seen[item.Name]; twice && other != f.Name {
+				return nil, usagef("%s and %s would both become %s; mirror them into repositories of their own", other, f.Name, item.Name)
+			} else if twice {
+				continue
+			}
+			seen[item.Name] = f.Name
+			items = append(items, item)
+		}
+	}
+	return items, nil
+}
+
+// newItem names what was found for the destination. Of media that carries some
+// platforms only those are asked for.
+func newItem(f delivery.Found, to artifact.Location, platforms []ocispec.Platform) (mirror.Item, error) {
+	item := mirror.Item{Source: f.Store, Reference: f.Descriptor.Digest.String(), Name: f.Name, Platforms: platforms, Sparse: f.Media != nil}
+	carried := delivery.CarriedOf(f)
+	for _, p := range platforms {
+		if !carried.Carries(p) {
+			return item, withHint(fmt.Errorf("%s carries only %s of %s: %w", f.Media.Dir(), mirror.FormatPlatforms(carried.Platforms), f.Name, errdef.ErrNotFound),
+				"mirror %s from where all platforms are", mirror.FormatPlatform(p))
+		}
+	}
+	if len(platforms) == 0 {
+		item.Platforms = carried.Platforms
+	}
+	if to.Place == artifact.PlaceRegistry {
+		item.Name = to.Repository + strings.TrimPrefix(f.Name, delivery.FullName(f.Repository))
+		host, path, _ := strings.Cut(f.Repository, "/")
+		if strings.HasPrefix(to.Repository, host+"/") {
+			item.MountFrom = path
+		}
+	}
+	return item, nil
+}
+
+// sites finds what the places that a delta is for are known to have.
+func (a *app) sites(ctx context.Context, req mirrorRequest, to artifact.Location, platforms []ocispec.Platform) ([]mirror.Site, error) {
+	if len(req.Since) == 0 {
+		return nil, nil
+	}
+	items, err := a.items(ctx, req.Since, artifact.Location{Place: artifact.PlaceMedia, Path: to.Path}, platforms, func(delivery.Found) error { return nil })
+	if err != nil {
+		return nil, fmt.Errorf("--since: %w", err)
+	}
+	return []mirror.Site{{Items: items}}, nil
+}
+
+// maxAbsent bounds the pieces of missing content that are listed.
+const maxAbsent = 10
+
+// explainAbsent lists what neither side has, and what sources that are deltas say
+// they build on.
+func (c *copying) explainAbsent(ctx context.Context, err error) error {
+	var absent *mirror.AbsentError
+	if !errors.As(err, &absent) {
+		return err
+	}
+	errs := []error{err}
+	for _, d := range absent.Content[:min(len(absent.Content), maxAbsent)] {
+		errs = append(errs, fmt.Errorf("missing: %s, %s", d.Digest, ui.Bytes(d.Size)))
+	}
+	for _, ref := range c.req.Refs {
+		list, findErr := c.find(ctx, ref)
+		if findErr != nil {
+			continue // it was found before
+		}
+		for _, f := range list {
+			for _, b := range delivery.CarriedOf(f).Base {
+				errs = append(errs, fmt.Errorf("%s builds on %s, %s", f.Name, b.Name, b.Digest))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// explainPlatform says what else could be asked for.
+func explainPlatform(err error) error {
+	var missing *mirror.PlatformError
+	if errors.As(err, &missing) {
+		return withHint(err, "choose among %s, or leave out --platform to carry all", mirror.FormatPlatforms(missing.Have))
+	}
+	return err
+}
+
+// maxPlanBytes bounds a plan that is read back.
+const maxPlanBytes = 256 << 20
+
+// readPlan reads a plan and the request it was made for.
+func readPlan(path string, req *mirrorRequest) (mirror.Document, error) {
+	raw, err := readFile(path, maxPlanBytes)
+	if err != nil {
+		return mirror.Document{}, err
+	}
+	d, err := mirror.ParseDocument(raw)
+	if err != nil {
+		return d, withHint(usagef("%s: %v", path, err), "give a file that sealift mirror --plan wrote")
+	}
+	if err := json.Unmarshal(d.Request, req); err != nil || len(req.Refs) == 0 || req.Destination == "" {
+		return d, withHint(usagef("%s does not say what it is the plan of", path), "give a file that sealift mirror --plan wrote")
+	}
+	return d, nil
+}
+
+// writePlan writes a plan whole or not at all.
+func writePlan(path string, d mirror.Document) error {
+	raw, err := json.MarshalIndent(d, "", "  ")
+	if err != nil {
+		return err
+	}
+	temp, err := os.CreateTemp(filepath.Dir(path), ".plan-*")
+	if err != nil {
+		return fmt.Errorf("write plan: %w", err)
+	}
+	_, err = temp.Write(append(raw, '\n'))
+	err = errors.Join(err, temp.Chmod(0o644), temp.Sync(), temp.Close())
+	if err == nil {
+		err = os.Rename(temp.Name(), path)
+	}
+	if err != nil {
+		return fmt.Errorf("write plan: %w", errors.Join(err, os.Remove(temp.Name())))
+	}
+	return nil
+}
+
+// words joins what is not empty.
+func words(list ...string) string {
+	return strings.Join(slices.DeleteFunc(list, func(s string) bool { return s == "" }), ", ")
+}

@@ -1,0 +1,153 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/sealift/sealift/internal/ui"
+	"github.com/sealift/sealift/mirror"
+)
+
+// mirrored is the result of mirror.
+type mirrored struct {
+	Type        string         `json:"type"`
+	Destination string         `json:"destination"`
+	Roots       []mirroredRoot `json:"roots"`
+	Blobs       int            `json:"blobs"`
+	Bytes       int64          `json:"bytes"`
+	Copied      int            `json:"copied"`
+	CopiedBytes int64          `json:"copiedBytes"`
+	Damaged     int            `json:"damaged,omitempty"`
+	// Left counts what a delta leaves, Absent what neither side has, Resumed bytes
+	// of copied that an earlier attempt left.
+	Left         int   `json:"left,omitempty"`
+	LeftBytes    int64 `json:"leftBytes,omitempty"`
+	Absent       int   `json:"absent,omitempty"`
+	AbsentBytes  int64 `json:"absentBytes,omitempty"`
+	ResumedBytes int64 `json:"resumedBytes,omitempty"`
+	DryRun       bool  `json:"dryRun,omitempty"`
+}
+
+type mirroredRoot struct {
+	Name      string         `json:"name"`
+	Digest    string         `json:"digest"`
+	Referrers int            `json:"referrers"`
+	Platforms []string       `json:"platforms,omitempty"`
+	Base      []mirroredBase `json:"base,omitempty"`
+	// LeftManifests are for platforms that are not carried.
+	LeftManifests int            `json:"leftManifests,omitempty"`
+	Parts         []mirroredPart `json:"parts"`
+}
+
+type mirroredBase struct {
+	Name   string `json:"name"`
+	Digest string `json:"digest"`
+}
+
+// mirroredPart counts the content that belongs to one image, or to the root itself,
+// and to none before it.
+type mirroredPart struct {
+	Part        string `json:"part"`
+	Digest      string `json:"digest,omitempty"`
+	Blobs       int    `json:"blobs"`
+	Bytes       int64  `json:"bytes"`
+	Copied      int    `json:"copied"`
+	CopiedBytes int64  `json:"copiedBytes"`
+	Stored      int    `json:"stored"`
+	StoredBytes int64  `json:"storedBytes"`
+	Left        int    `json:"left,omitempty"`
+	LeftBytes   int64  `json:"leftBytes,omitempty"`
+}
+
+func newMirrored(p *mirror.Plan, destination string) mirrored {
+	sum := p.Summary()
+	m := mirrored{Type: "mirrored", Destination: destination, Blobs: sum.All.Blobs, Bytes: sum.All.Bytes,
+		Copied: sum.Copied.Blobs, CopiedBytes: sum.Copied.Bytes, Damaged: sum.Damaged.Blobs,
+		Left: sum.Left.Blobs, LeftBytes: sum.Left.Bytes, Absent: sum.Absent.Blobs, AbsentBytes: sum.Absent.Bytes, ResumedBytes: sum.Partial}
+	for _, r := range p.Roots {
+		root := mirroredRoot{Name: r.Name, Digest: r.Descriptor.Digest.String(), Referrers: len(r.Referrers) + len(r.Tags), LeftManifests: len(r.Left), Parts: []mirroredPart{}}
+		for _, platform := range r.Platforms {
+			root.Platforms = append(root.Platforms, mirror.FormatPlatform(platform))
+		}
+		for _, b := range r.Base {
+			root.Base = append(root.Base, mirroredBase{b.Name, b.Digest.String()})
+		}
+		m.Roots = append(m.Roots, root)
+	}
+	for i, s := range p.PartSummaries() {
+		part := p.Parts[i]
+		root := &m.Roots[part.Root]
+		if part.Label == mirror.LabelReferrers && s.All.Blobs == 0 {
+			continue
+		}
+		root.Parts = append(root.Parts, mirroredPart{Part: part.Label, Digest: part.Descriptor.Digest.String(), Blobs: s.All.Blobs, Bytes: s.All.Bytes,
+			Copied: s.Copied.Blobs, CopiedBytes: s.Copied.Bytes, Stored: s.Stored.Blobs, StoredBytes: s.Stored.Bytes, Left: s.Left.Blobs, LeftBytes: s.Left.Bytes})
+	}
+	return m
+}
+
+func (m mirrored) text(w io.Writer) {
+	for _, r := range m.Roots {
+		fmt.Fprintf(w, "%s\n  digest %s, %d signatures and other referrers\n", r.Name, r.Digest, r.Referrers)
+		if m.DryRun {
+			r.partsText(w)
+		}
+		if r.LeftManifests > 0 {
+			fmt.Fprintf(w, "  carried for %s only; %d manifests for other platforms are left out\n", strings.Join(r.Platforms, ", "), r.LeftManifests)
+		}
+		for _, b := range r.Base {
+			fmt.Fprintf(w, "  builds on %s, %s\n", b.Name, b.Digest)
+		}
+	}
+	verb, replaced := "copied", "replaced what was"
+	if m.DryRun {
+		verb, replaced = "would copy", "would replace what is"
+	}
+	fmt.Fprintf(w, "%s %s (%d of %d blobs), %s in all, to %s\n", verb, ui.Bytes(m.CopiedBytes), m.Copied, m.Blobs, ui.Bytes(m.Bytes), m.Destination)
+	if m.Damaged > 0 {
+		fmt.Fprintf(w, "%d of them %s damaged there\n", m.Damaged, replaced)
+	}
+	if m.Left > 0 {
+		fmt.Fprintf(w, "left %s (%d blobs) that is where the delta goes\n", ui.Bytes(m.LeftBytes), m.Left)
+	}
+	if m.DryRun && m.ResumedBytes > 0 {
+		fmt.Fprintf(w, "%s of it has arrived before and will be read again there\n", ui.Bytes(m.ResumedBytes))
+	}
+	if m.Absent > 0 {
+		fmt.Fprintf(w, "%s (%d blobs) is neither at the source nor there\n", ui.Bytes(m.AbsentBytes), m.Absent)
+	}
+}
+
+// partsText says of each image what becomes of its content.
+func (r mirroredRoot) partsText(w io.Writer) {
+	width := len("itself")
+	for _, p := range r.Parts {
+		width = max(width, len(p.Part))
+	}
+	for _, p := range r.Parts {
+		name := p.Part
+		if name == "" {
+			name = "itself"
+		}
+		fmt.Fprintf(w, "  %-*s  %s\n", width, name, words(
+			amount("copy", p.Copied, p.CopiedBytes),
+			amount("there already", p.Stored, p.StoredBytes),
+			amount("left to the base", p.Left, p.LeftBytes),
+			nothing(p.Blobs)))
+	}
+}
+
+func amount(verb string, blobs int, bytes int64) string {
+	if blobs == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%s %s in %d blobs", verb, ui.Bytes(bytes), blobs)
+}
+
+func nothing(blobs int) string {
+	if blobs > 0 {
+		return ""
+	}
+	return "all of it belongs to another, too"
+}
