@@ -221,6 +221,9 @@ func (x *execution) attempt(ctx context.Context, s Step) (begun bool, err error)
 // write hands the content to the destination in the best way it offers.
 func (x *execution) write(ctx context.Context, s Step, src *source) error {
 	dst := x.plan.dst
+	if in, ok := dst.(SegmentIngester); ok && s.spread != nil {
+		return in.IngestSegments(ctx, s.Descriptor, s.spread.Bytes, s.spread.keep, src.open)
+	}
 	if in, ok := dst.(Ingester); ok {
 		return in.Ingest(ctx, s.Descriptor, src.open)
 	}

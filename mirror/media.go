@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"oras.land/oras-go/v2/errdef"
 
@@ -32,6 +33,30 @@ type Media struct {
 type MediaOptions struct {
 	// Tool is what media.json says wrote the media, as "sealift 1.0.0".
 	Tool string
+	// Set and Volume, counted from 1, make it a volume of a set. It must be empty
+	// then, or begun as that volume: else [VolumeError].
+	Set    *Set
+	Volume int
+}
+
+// VolumeError reports media that is not the volume it should be.
+type VolumeError struct {
+	Dir string
+	// Volume and Of are what the media says it is, 0 when it is no volume; Other
+	// says that it is one of another set.
+	Volume, Of int
+	Other      bool
+}
+
+// Error says what it is.
+func (e *VolumeError) Error() string {
+	switch {
+	case e.Volume == 0:
+		return e.Dir + " holds something else already"
+	case e.Other:
+		return fmt.Sprintf("%s is volume %d of %d of another set", e.Dir, e.Volume, e.Of)
+	}
+	return fmt.Sprintf("%s is volume %d of %d", e.Dir, e.Volume, e.Of)
 }
 
 // OpenMedia opens the layout in dir for writing, making it when it is not there,
@@ -46,8 +71,72 @@ func OpenMedia(ctx context.Context, dir string, opts MediaOptions) (*Media, erro
 	if err != nil {
 		label = layout.Label{} // advice, and damaged: the index is what counts
 	}
-	return &Media{w: w, opts: opts, label: label}, nil
+	m := &Media{w: w, opts: opts, label: label}
+	if opts.Set == nil {
+		return m, nil
+	}
+	if err := m.claim(ctx, dir); err != nil {
+		return nil, errors.Join(err, w.Close())
+	}
+	return m, nil
 }
+
+// claim makes the media the volume it is to be, at once: an interrupted copy
+// leaves media that says what it was going to be.
+func (m *Media) claim(ctx context.Context, dir string) error {
+	set := m.opts.Set.label(m.opts.Volume)
+	switch is := m.label.Set; {
+	case is == nil && len(m.w.Entries()) > 0:
+		return &VolumeError{Dir: dir}
+	case is != nil && (is.ID != set.ID || is.Volume != set.Volume):
+		return &VolumeError{dir, is.Volume, len(is.Volumes), is.ID != set.ID}
+	}
+	m.label.Set, m.label.Tool = set, m.opts.Tool
+	return m.w.SetLabel(ctx, m.label)
+}
+
+// label writes a set down as the volume n of it.
+func (s *Set) label(n int) *layout.LabelSet {
+	l := &layout.LabelSet{ID: s.ID, Volume: n, Capacity: s.Options.Bytes}
+	for _, v := range s.Volumes {
+		l.Volumes = append(l.Volumes, append([]digest.Digest{}, v.Blobs...))
+	}
+	for d, segments := range s.Segments {
+		if l.Segments == nil {
+			l.Segments = map[digest.Digest]layout.LabelSegments{}
+		}
+		l.Segments[d] = layout.LabelSegments(segments)
+	}
+	return l
+}
+
+// ReadSet reads from the media in dir, any volume of it, the set that it belongs
+// to. It fails with errdef.ErrNotFound when the media is no volume.
+func ReadSet(dir string) (*Set, error) {
+	l, err := layout.Open(dir)
+	if err != nil {
+		return nil, fmt.Errorf("open media %s: %w", dir, err)
+	}
+	label, err := l.Label()
+	if err != nil {
+		return nil, fmt.Errorf("media %s: %w", dir, err)
+	}
+	if label.Set == nil {
+		return nil, fmt.Errorf("media %s is no volume of a set: %w", dir, errdef.ErrNotFound)
+	}
+	s := &Set{ID: label.Set.ID, Options: VolumeOptions{Bytes: label.Set.Capacity}, Segments: map[digest.Digest]Segments{}}
+	for _, blobs := range label.Set.Volumes {
+		s.Volumes = append(s.Volumes, Volume{Blobs: blobs})
+	}
+	for d, segments := range label.Set.Segments {
+		s.Segments[d] = Segments(segments)
+	}
+	return s, nil
+}
+
+// Empty returns a destination that has nothing, for plans that say what there is in
+// all.
+func Empty() Destination { return peek{} }
 
 // Close releases the lock.
 func (m *Media) Close() error { return m.w.Close() }

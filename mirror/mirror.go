@@ -57,6 +57,12 @@ type Ingester interface {
 	Ingest(ctx context.Context, desc ocispec.Descriptor, open func(ctx context.Context, offset int64) (io.ReadCloser, error)) error
 }
 
+// Continuer is a destination that knows what an interrupted copy has left of a blob.
+type Continuer interface {
+	// Partial returns how many bytes are there; they are not verified.
+	Partial(ctx context.Context, desc ocispec.Descriptor) (int64, error)
+}
+
 // Discarder is a destination that can remove content which turned out to be
 // damaged, so that it can be written again. Other destinations are simply written
 // to: a registry replaces what it has. It is not called Delete, because a

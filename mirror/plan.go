@@ -102,6 +102,7 @@ type Step struct {
 	behind []digest.Digest // the manifests that one names
 	vital  bool            // never left
 	roots  []int           // of the plan that reach a blob
+	spread *spread         // of a blob in segments on several volumes, else nil
 	item   Item
 }
 

@@ -52,7 +52,14 @@ func (p *Plan) probeManifest(ctx context.Context, s *Step) error {
 }
 
 func (p *Plan) probeBlob(ctx context.Context, s *Step) (err error) {
-	if s.Stored, err = p.dst.Exists(ctx, s.Descriptor); err != nil {
+	s.Stored, err = p.dst.Exists(ctx, s.Descriptor)
+	if err == nil && !s.Stored && s.spread != nil && s.Left == "" {
+		s.Stored, err = s.spread.stored(ctx, p.dst, s.Descriptor)
+	}
+	if c, ok := p.dst.(Continuer); err == nil && ok && s.Missing() {
+		s.Partial, err = c.Partial(ctx, s.Descriptor)
+	}
+	if err != nil {
 		return &CopyError{"destination", "look for", s.Descriptor, err}
 	}
 	return nil

@@ -1,0 +1,306 @@
+package mirror
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"oras.land/oras-go/v2/errdef"
+)
+
+// VolumeOptions say what one volume of a set holds. Only Bytes has to be given.
+type VolumeOptions struct {
+	// Bytes is the capacity of a volume as it is sold. A hundredth of it, and a
+	// mebibyte, are left to the file system.
+	Bytes int64
+	// BlockBytes is what files are rounded up to; ≤ 0 means 4096.
+	BlockBytes int64
+	// FileBytes is the largest file; ≤ 0 means no bound but Bytes. A larger blob is
+	// stored in segments.
+	FileBytes int64
+	// Entries is the most blobs in one directory; ≤ 0 means no bound.
+	Entries int
+	// NameBytes is the longest file name; ≤ 0 means no bound.
+	NameBytes int
+	// Extra is what else each volume will hold, in bytes.
+	Extra int64
+}
+
+// The bytes of an entry of index.json and of one of media.json, with some room:
+// both stand on every volume, the index up to four times while it is written.
+const (
+	indexEntryBytes = 4 * 700
+	labelEntryBytes = 80
+	segmentUnit     = 1 << 20
+	maxVolumes      = 10_000
+)
+
+// Set spreads what a plan copies over volumes. Each volume holds all manifests, and
+// all that belongs to a release besides layers and image configs, so that it can be
+// looked at and verified without the others.
+type Set struct {
+	// ID is made of all below: the same plan and options make the same set.
+	ID      string
+	Options VolumeOptions
+	Volumes []Volume
+	// Segments say where the blobs are that no volume holds whole.
+	Segments map[digest.Digest]Segments
+}
+
+// Volume is what one volume of a set holds and not every volume.
+type Volume struct {
+	Blobs []digest.Digest // sorted
+	// Bytes is what the volume will be filled with, all it holds included.
+	Bytes int64
+}
+
+// Segments are the pieces of a blob that is larger than a volume.
+type Segments struct {
+	// Bytes is the size of every segment but the last.
+	Bytes int64
+	// Volumes holds the number of the volume of each segment, counted from 1.
+	Volumes []int
+}
+
+// Split spreads the plan's content over volumes: largest first, each to the first
+// volume that has room. It fails with errdef.ErrSizeExceedsLimit when what has to be
+// on every volume leaves no room.
+func (p *Plan) Split(opts VolumeOptions) (*Set, error) {
+	if opts.BlockBytes <= 0 {
+		opts.BlockBytes = 4096
+	}
+	s := &splitting{opts: opts, set: &Set{Options: opts, Segments: map[digest.Digest]Segments{}}}
+	if err := s.reserve(p); err != nil {
+		return nil, err
+	}
+	for _, piece := range s.pieces(p) {
+		if err := s.place(piece); err != nil {
+			return nil, err
+		}
+	}
+	if len(s.set.Volumes) == 0 {
+		s.set.Volumes = []Volume{{Bytes: s.fixed}}
+	}
+	s.set.identify(p)
+	return s.set, nil
+}
+
+// splitting is one call of Split.
+type splitting struct {
+	opts    VolumeOptions
+	set     *Set
+	fixed   int64 // bytes on every volume
+	room    int64 // for the rest
+	vital   int   // blobs on every volume
+	entries []int // blobs on each volume
+}
+
+// piece is a blob, or a segment of one, that is on one volume only.
+type piece struct {
+	digest  digest.Digest
+	size    int64
+	segment int // -1 for a whole blob
+}
+
+func (s *splitting) rounded(n int64) int64 {
+	return (n + s.opts.BlockBytes - 1) / s.opts.BlockBytes * s.opts.BlockBytes
+}
+
+// reserve finds out what every volume holds and how much room it leaves.
+func (s *splitting) reserve(p *Plan) error {
+	s.fixed = s.opts.Extra
+	for step := range p.steps() {
+		if n := len(step.Descriptor.Digest.Encoded()); s.opts.NameBytes > 0 && n > s.opts.NameBytes {
+			return fmt.Errorf("%s has a name of %d letters, and such media take %d: %w", step.Descriptor.Digest, n, s.opts.NameBytes, errdef.ErrSizeExceedsLimit)
+		}
+		if step.vital {
+			s.vital++
+			s.fixed += s.rounded(step.Descriptor.Size)
+		} else {
+			s.fixed += labelEntryBytes
+		}
+	}
+	for _, r := range p.Roots {
+		s.fixed += int64(2+len(r.Referrers)+2*len(r.Tags)) * indexEntryBytes
+	}
+	usable := s.opts.Bytes - s.opts.Bytes/100 - 1<<20
+	if s.room = usable - s.fixed; s.room < segmentUnit {
+		return fmt.Errorf("volumes of %d bytes have no room beside the %d bytes that every one of them holds: %w", s.opts.Bytes, s.fixed, errdef.ErrSizeExceedsLimit)
+	}
+	if s.opts.Entries > 0 && s.vital >= s.opts.Entries {
+		return fmt.Errorf("%d manifests and proofs are on every volume, and a directory there takes %d: %w", s.vital, s.opts.Entries, errdef.ErrSizeExceedsLimit)
+	}
+	return nil
+}
+
+// pieces returns what is to be spread, the largest first.
+func (s *splitting) pieces(p *Plan) []piece {
+	var list []piece
+	for i := range p.Blobs {
+		step := &p.Blobs[i]
+		if step.vital || !step.Missing() {
+			continue
+		}
+		d := step.Descriptor
+		if s.rounded(d.Size) <= s.room {
+			list = append(list, piece{d.Digest, d.Size, -1})
+			continue
+		}
+		size := s.room / segmentUnit * segmentUnit
+		if s.opts.FileBytes > 0 {
+			size = min(size, s.opts.FileBytes/segmentUnit*segmentUnit)
+		}
+		n := 0
+		for offset := int64(0); offset < d.Size; offset += size {
+			list = append(list, piece{d.Digest, min(size, d.Size-offset), n})
+			n++
+		}
+		s.set.Segments[d.Digest] = Segments{Bytes: size, Volumes: make([]int, n)}
+	}
+	slices.SortFunc(list, func(a, b piece) int {
+		return cmp.Or(cmp.Compare(b.size, a.size), cmp.Compare(a.digest, b.digest), cmp.Compare(a.segment, b.segment))
+	})
+	return list
+}
+
+// place puts a piece on the first volume that takes it.
+func (s *splitting) place(p piece) error {
+	at := 0
+	for at < len(s.set.Volumes) && !s.takes(at, p) {
+		at++
+	}
+	if at == maxVolumes {
+		return fmt.Errorf("more than %d volumes: %w", maxVolumes, errdef.ErrSizeExceedsLimit)
+	}
+	if at == len(s.set.Volumes) {
+		s.set.Volumes = append(s.set.Volumes, Volume{Bytes: s.fixed})
+		s.entries = append(s.entries, s.vital)
+	}
+	v := &s.set.Volumes[at]
+	v.Bytes += s.rounded(p.size)
+	s.entries[at]++
+	if p.segment < 0 {
+		v.Blobs = append(v.Blobs, p.digest)
+		return nil
+	}
+	s.set.Segments[p.digest].Volumes[p.segment] = at + 1
+	return nil
+}
+
+// takes reports whether a volume has room for a piece.
+func (s *splitting) takes(at int, p piece) bool {
+	return s.set.Volumes[at].Bytes-s.fixed+s.rounded(p.size) <= s.room && (s.opts.Entries <= 0 || s.entries[at] < s.opts.Entries)
+}
+
+// identify sorts the set and names it by what it holds.
+func (s *Set) identify(p *Plan) {
+	var text strings.Builder
+	fmt.Fprintf(&text, "%d\n", s.Options.Bytes)
+	for _, r := range p.Roots {
+		fmt.Fprintf(&text, "%s %s\n", r.Name, r.Descriptor.Digest)
+	}
+	for i := range s.Volumes {
+		slices.Sort(s.Volumes[i].Blobs)
+		fmt.Fprintf(&text, "%d %v\n", i+1, s.Volumes[i].Blobs)
+	}
+	var keys []digest.Digest
+	for d := range s.Segments {
+		keys = append(keys, d)
+	}
+	slices.Sort(keys)
+	for _, d := range keys {
+		fmt.Fprintf(&text, "%s %v\n", d, s.Segments[d])
+	}
+	s.ID = digest.FromString(text.String()).Encoded()[:16]
+}
+
+// on returns the volumes that hold d, none when it is on every volume.
+func (s *Set) on(d digest.Digest) []int {
+	if segments, ok := s.Segments[d]; ok {
+		return slices.Compact(slices.Sorted(slices.Values(segments.Volumes)))
+	}
+	var on []int
+	for i, v := range s.Volumes {
+		if _, found := slices.BinarySearch(v.Blobs, d); found {
+			on = append(on, i+1)
+		}
+	}
+	return on
+}
+
+// SegmentIngester is a destination that stores some segments of a blob: keep says
+// which, counted from 0. The whole is read, and nothing is stored unless it has the
+// digest.
+type SegmentIngester interface {
+	IngestSegments(ctx context.Context, desc ocispec.Descriptor, segmentBytes int64, keep func(n int) bool, open func(ctx context.Context, offset int64) (io.ReadCloser, error)) error
+	// Segments returns the segments that are stored, in order.
+	Segments(ctx context.Context, desc ocispec.Descriptor) ([]int, error)
+}
+
+// spread is what of a blob in segments is on one volume.
+type spread struct {
+	Segments
+	volume int
+}
+
+func (s *spread) keep(n int) bool { return n < len(s.Volumes) && s.Volumes[n] == s.volume }
+
+// stored reports whether dst has all that is kept.
+func (s *spread) stored(ctx context.Context, dst Destination, desc ocispec.Descriptor) (bool, error) {
+	in, ok := dst.(SegmentIngester)
+	if !ok {
+		return false, nil
+	}
+	have, err := in.Segments(ctx, desc)
+	if err != nil {
+		return false, err
+	}
+	for n := range s.Volumes {
+		if s.keep(n) && !slices.Contains(have, n) {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+// Volume returns the plan of one volume of a set, counted from 1, for dst, which it
+// asks what is there already. It fails with [ErrMoved] when the set was made of
+// other content.
+func (p *Plan) Volume(ctx context.Context, dst Destination, set *Set, n int, opts PlanOptions) (*Plan, error) {
+	if n < 1 || n > len(set.Volumes) {
+		return nil, fmt.Errorf("volume %d of %d: %w", n, len(set.Volumes), errdef.ErrNotFound)
+	}
+	if opts.Concurrency <= 0 {
+		opts.Concurrency = defaultReads
+	}
+	v := *p
+	v.dst = dst
+	v.Manifests, v.Blobs = slices.Clone(p.Manifests), slices.Clone(p.Blobs)
+	moved := &MovedError{}
+	for i := range v.Blobs {
+		s := &v.Blobs[i]
+		if s.vital || !s.Missing() {
+			continue
+		}
+		on := set.on(s.Descriptor.Digest)
+		if len(on) == 0 {
+			moved.Source = append(moved.Source, fmt.Sprintf("%s is on no volume of the set", s.Descriptor.Digest))
+			continue
+		}
+		if segments, ok := set.Segments[s.Descriptor.Digest]; ok {
+			s.spread = &spread{segments, n}
+		}
+		if !slices.Contains(on, n) {
+			s.Left = fmt.Sprintf("volume %d", on[0])
+		}
+	}
+	if len(moved.Source) > 0 {
+		return nil, moved
+	}
+	return &v, v.probe(ctx, opts)
+}

@@ -1,0 +1,201 @@
+package mirror_test
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"oras.land/oras-go/v2/errdef"
+
+	"github.com/sealift/sealift/mirror"
+)
+
+// lots is an image of layers of the sizes given, and a signature.
+func lots(src *store, sizes ...int) (layers []ocispec.Descriptor) {
+	noise := rand.NewChaCha8([32]byte{1})
+	for _, size := range sizes {
+		data := make([]byte, size)
+		_, _ = noise.Read(data) // never fails
+		layers = append(layers, src.layer(string(data)))
+	}
+	image := src.image("lots", nil, layers...)
+	src.image("signature", &image, src.layer("signature"))
+	src.tag(image, "1")
+	return layers
+}
+
+const mega = 1 << 20
+
+func TestSplit(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name    string
+		sizes   []int
+		opts    mirror.VolumeOptions
+		volumes int
+		pieces  int // of blobs in segments
+	}{
+		{"one is enough", []int{mega, mega}, mirror.VolumeOptions{Bytes: 10 * mega}, 1, 0},
+		{"two by two", []int{3 * mega, 3 * mega, 3 * mega, 3 * mega}, mirror.VolumeOptions{Bytes: 8 * mega}, 2, 0},
+		{"small ones fill up", []int{5 * mega, 100, 5 * mega, 100, 100}, mirror.VolumeOptions{Bytes: 7 * mega}, 2, 0},
+		{"larger than a volume", []int{11 * mega}, mirror.VolumeOptions{Bytes: 6 * mega}, 3, 3},
+		{"a file at a time", []int{10, 20, 30, 40}, mirror.VolumeOptions{Bytes: 6 * mega, Entries: 7}, 2, 0},
+		{"nothing to spread", nil, mirror.VolumeOptions{Bytes: 6 * mega}, 1, 0},
+		{"less room for files that are packed too", []int{3 * mega, 3 * mega}, mirror.VolumeOptions{Bytes: 8 * mega, Extra: 2 * mega}, 2, 0},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			src := newStore(t)
+			lots(src, tt.sizes...)
+			p := plan(t, mirror.Empty(), item(src, "1"))
+			set, err := p.Split(tt.opts)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(set.Volumes) != tt.volumes {
+				t.Errorf("%d volumes, want %d: %+v", len(set.Volumes), tt.volumes, set)
+			}
+			checkSet(t, p, set)
+			pieces := 0
+			for _, s := range set.Segments {
+				pieces += len(s.Volumes)
+			}
+			if pieces != tt.pieces {
+				t.Errorf("%d segments, want %d", pieces, tt.pieces)
+			}
+			again, err := plan(t, mirror.Empty(), item(src, "1")).Split(tt.opts)
+			if diff := cmp.Diff(set, again); err != nil || diff != "" {
+				t.Errorf("the same plan makes another set, %v (-first +second):\n%s", err, diff)
+			}
+		})
+	}
+}
+
+// checkSet fails unless every layer and config is on exactly one volume, and no
+// volume is too full.
+func checkSet(t *testing.T, p *mirror.Plan, set *mirror.Set) {
+	t.Helper()
+	on := map[digest.Digest]int{}
+	for i, v := range set.Volumes {
+		if v.Bytes > set.Options.Bytes {
+			t.Errorf("volume %d holds %d of %d bytes", i+1, v.Bytes, set.Options.Bytes)
+		}
+		for _, d := range v.Blobs {
+			on[d]++
+		}
+	}
+	for d, s := range set.Segments {
+		if on[d] > 0 {
+			t.Errorf("%s is whole on a volume, and in segments", d)
+		}
+		on[d]++
+		if slices.Contains(s.Volumes, 0) {
+			t.Errorf("a segment of %s is nowhere: %v", d, s.Volumes)
+		}
+	}
+	spread := 0
+	for _, s := range p.Blobs {
+		if n := on[s.Descriptor.Digest]; n > 1 {
+			t.Errorf("%s is on %d volumes", s.Descriptor.Digest, n)
+		} else {
+			spread += n
+		}
+	}
+	if vital := 2; spread != len(p.Blobs)-vital { // config and layer of the signature
+		t.Errorf("%d of %d blobs are on one volume, want all but %d", spread, len(p.Blobs), vital)
+	}
+}
+
+func TestSplitRefuses(t *testing.T) {
+	t.Parallel()
+	src := newStore(t)
+	lots(src, mega)
+	long := artifactSHA512(t, src)
+	src.tag(src.image("long", nil, long), "long")
+	for name, tt := range map[string]struct {
+		ref  string
+		opts mirror.VolumeOptions
+	}{
+		"no room":           {"1", mirror.VolumeOptions{Bytes: mega}},
+		"no capacity":       {"1", mirror.VolumeOptions{}},
+		"too few entries":   {"1", mirror.VolumeOptions{Bytes: 100 * mega, Entries: 3}},
+		"names too long":    {"long", mirror.VolumeOptions{Bytes: 100 * mega, NameBytes: 64}},
+		"filled by a tool":  {"1", mirror.VolumeOptions{Bytes: 20 * mega, Extra: 19 * mega}},
+		"negative capacity": {"1", mirror.VolumeOptions{Bytes: -1}},
+	} {
+		if set, err := plan(t, mirror.Empty(), item(src, tt.ref)).Split(tt.opts); !errors.Is(err, errdef.ErrSizeExceedsLimit) {
+			t.Errorf("%s: Split = %+v, %v, want %v", name, set, err, errdef.ErrSizeExceedsLimit)
+		}
+	}
+}
+
+func artifactSHA512(t *testing.T, src *store) ocispec.Descriptor {
+	t.Helper()
+	data := []byte("long")
+	d := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer, Digest: digest.SHA512.FromBytes(data), Size: int64(len(data))}
+	if err := src.Push(t.Context(), d, strings.NewReader(string(data))); err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+// Every volume is written by itself, verifies by itself, and all together are what
+// one copy would be.
+func TestVolumes(t *testing.T) {
+	t.Parallel()
+	src := newStore(t)
+	lots(src, 3*mega, 11*mega, 2*mega, 1000, 4*mega)
+	p := plan(t, mirror.Empty(), item(src, "1"))
+	set, err := p.Split(mirror.VolumeOptions{Bytes: 6 * mega})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var dirs []string
+	for n := len(set.Volumes); n > 0; n-- { // in any order
+		dir := t.TempDir()
+		dirs = append(dirs, dir)
+		writeVolume(t, p, set, n, dir)
+		writeVolume(t, p, set, n, dir) // again: there is nothing left to do
+		read, err := mirror.ReadSet(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(set.Segments, read.Segments); diff != "" || read.ID != set.ID || len(read.Volumes) != len(set.Volumes) {
+			t.Errorf("ReadSet = %+v, want %+v", read, set)
+		}
+	}
+	var other *mirror.VolumeError
+	if _, err := mirror.OpenMedia(t.Context(), dirs[0], mirror.MediaOptions{Set: set, Volume: 1}); !errors.As(err, &other) || other.Volume != len(set.Volumes) {
+		t.Errorf("OpenMedia of the last volume as the first = %v, want a VolumeError", err)
+	}
+	if _, err := p.Volume(t.Context(), mirror.Empty(), set, len(set.Volumes)+1, mirror.PlanOptions{}); !errors.Is(err, errdef.ErrNotFound) {
+		t.Errorf("Volume beyond the last = %v, want %v", err, errdef.ErrNotFound)
+	}
+	src.tag(src.image("other", nil, src.layer("not in the set")), "2")
+	if _, err := plan(t, mirror.Empty(), item(src, "2")).Volume(t.Context(), mirror.Empty(), set, 1, mirror.PlanOptions{}); !errors.Is(err, mirror.ErrMoved) {
+		t.Errorf("Volume of another plan = %v, want %v", err, mirror.ErrMoved)
+	}
+}
+
+func writeVolume(t *testing.T, p *mirror.Plan, set *mirror.Set, n int, dir string) {
+	t.Helper()
+	media, err := mirror.OpenMedia(t.Context(), dir, mirror.MediaOptions{Set: set, Volume: n})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer media.Close()
+	v, err := p.Volume(t.Context(), media, set, n, mirror.PlanOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := v.Execute(t.Context(), mirror.ExecuteOptions{}); err != nil {
+		t.Fatal(fmt.Errorf("volume %d: %w", n, err))
+	}
+}
