@@ -228,6 +228,7 @@ var directModules = map[string]string{
 	"go.yaml.in/yaml/v3":                                "templates, with the position of every value",
 	"golang.org/x/mod":                                  "SemVer",
 	"golang.org/x/sync":                                 "errgroup",
+	"golang.org/x/sys":                                  "limits of file systems, and dropping the page cache",
 	"golang.org/x/term":                                 "passwords, and whether a person is there",
 	"oras.land/oras-go/v2":                              "registries",
 }

@@ -25,88 +25,180 @@ func blobName(d digest.Digest) string {
 }
 
 // BlobPath returns the file of a blob, whether it is there or not, and "" for
-// a digest that is not valid. Opening it directly skips what [Layout.Fetch]
-// checks; in particular it may be a symbolic link.
+// a digest that is not valid. A blob stored in segments has no such file. Of
+// volumes joined, the first that has the file counts. Opening it directly skips
+// what [Layout.Fetch] checks; in particular it may be a symbolic link.
 func (l *Layout) BlobPath(d digest.Digest) string {
 	if checkDigest(d) != nil {
 		return ""
 	}
-	return filepath.Join(l.dir, filepath.FromSlash(blobName(d)))
+	name := filepath.FromSlash(blobName(d))
+	for _, dir := range l.dirs {
+		if _, err := os.Lstat(filepath.Join(dir, name)); err == nil {
+			return filepath.Join(dir, name)
+		}
+	}
+	return filepath.Join(l.Dir(), name)
 }
 
 // Exists reports whether the layout has a blob of the descriptor's digest and
-// size. A file of another size does not count: it will be replaced when the
-// blob is ingested. The content is not read.
+// size, as one file or in segments of which none is missing. Files of another
+// size do not count: they will be replaced when the blob is ingested. The
+// content is not read.
 func (l *Layout) Exists(_ context.Context, desc ocispec.Descriptor) (bool, error) {
 	if err := checkDescriptor(desc); err != nil {
 		return false, err
 	}
-	root, err := os.OpenRoot(l.dir)
-	if err != nil {
-		return false, err
-	}
-	defer root.Close()
-	return blobExists(root, desc)
-}
-
-func blobExists(root *os.Root, desc ocispec.Descriptor) (bool, error) {
-	info, err := root.Stat(blobName(desc.Digest))
-	if errors.Is(err, fs.ErrNotExist) {
+	_, err := l.locate(desc)
+	if unusable(err) {
 		return false, nil
 	}
-	if err != nil {
-		return false, fmt.Errorf("stat blob %s: %w", desc.Digest, err)
-	}
-	return info.Mode().IsRegular() && info.Size() == desc.Size, nil
+	return err == nil, err
 }
 
-// Fetch opens a blob. The reader is an *os.File, positioned at its start; the
-// caller closes it and verifies what it reads. Errors: errdef.ErrNotFound when
-// there is no such file, [*SizeError] when it has another size,
+// unusable reports whether an error of locate says that there is no such blob,
+// or none that could be one.
+func unusable(err error) bool {
+	var size *SizeError
+	return errors.Is(err, errdef.ErrNotFound) || errors.As(err, &size) || errors.Is(err, fs.ErrInvalid)
+}
+
+// Fetch opens a blob. The reader is an *os.File, or an io.ReadSeekCloser when
+// the blob is stored in segments, positioned at its start; the caller closes it
+// and verifies what it reads. Errors: errdef.ErrNotFound when it is not there,
+// or not all of it, [*SizeError] when it has another size,
 // errdef.ErrInvalidDigest.
 func (l *Layout) Fetch(_ context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
-	f, err := l.open(desc)
-	if err != nil {
-		return nil, err
-	}
-	return f, nil
+	return l.open(desc)
 }
 
-// open goes through os.Root, so that a symbolic link on hostile media cannot
-// lead out of the layout, and looks before it opens, since opening a named
-// pipe blocks.
-func (l *Layout) open(desc ocispec.Descriptor) (*os.File, error) {
-	if err := checkDescriptor(desc); err != nil {
-		return nil, err
-	}
-	root, err := os.OpenRoot(l.dir)
+func (l *Layout) open(desc ocispec.Descriptor) (io.ReadSeekCloser, error) {
+	pieces, err := l.locate(desc)
 	if err != nil {
 		return nil, err
 	}
-	defer root.Close()
-	name := blobName(desc.Digest)
-	info, err := root.Stat(name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, notFound("blob " + desc.Digest.String())
+	if len(pieces) > 1 {
+		return &blobReader{pieces: pieces, size: desc.Size}, nil
 	}
-	if err != nil {
-		return nil, fmt.Errorf("stat blob %s: %w", desc.Digest, err)
-	}
-	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("blob %s is no regular file: %w", desc.Digest, fs.ErrInvalid)
-	}
-	if info.Size() != desc.Size {
-		return nil, &SizeError{Digest: desc.Digest, Want: desc.Size, Got: info.Size()}
-	}
-	f, err := root.Open(name)
+	f, err := pieces[0].open()
 	if err != nil {
 		return nil, fmt.Errorf("open blob %s: %w", desc.Digest, err)
 	}
 	return f, nil
 }
 
-// readManifest reads and verifies the bytes of a manifest.
+// piece is a file that holds a blob, or a part of one.
+type piece struct {
+	dir  string
+	name string // slash-separated, below dir
+	size int64
+}
+
+// open goes through os.Root, so that a symbolic link on hostile media cannot
+// lead out of the layout, and looks before it opens, since opening a named
+// pipe blocks.
+func (p piece) open() (*os.File, error) {
+	root, err := os.OpenRoot(p.dir)
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+	info, err := root.Stat(p.name)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() || info.Size() != p.size {
+		return nil, fmt.Errorf("%s changed while it was read: %w", p.name, fs.ErrInvalid)
+	}
+	return root.Open(p.name)
+}
+
+// locate finds the files of a blob, in order: one that holds all of it in any
+// of the layout's directories, else its segments, wherever each is. Errors:
+// errdef.ErrNotFound, [*SizeError], fs.ErrInvalid when something else is in
+// the blob's place, errdef.ErrInvalidDigest.
+func (l *Layout) locate(desc ocispec.Descriptor) ([]piece, error) {
+	if err := checkDescriptor(desc); err != nil {
+		return nil, err
+	}
+	var failed error
+	found := map[int][]piece{}
+	for _, dir := range l.dirs {
+		whole, err := look(dir, desc, found)
+		if err == nil {
+			return []piece{whole}, nil
+		}
+		if failed == nil && !errors.Is(err, errdef.ErrNotFound) {
+			failed = err
+		}
+	}
+	pieces, err := assemble(desc, found)
+	if err != nil && failed != nil {
+		err = failed
+	}
+	return pieces, err
+}
+
+// look looks for a blob in one directory. What there is of its segments is
+// added to found when the blob is not there as one file.
+func look(dir string, desc ocispec.Descriptor, found map[int][]piece) (piece, error) {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return piece{}, err
+	}
+	defer root.Close()
+	err = checkBlob(root, desc)
+	if err == nil {
+		return piece{dir: dir, name: blobName(desc.Digest), size: desc.Size}, nil
+	}
+	segments, listErr := listSegments(root, segmentsDir(desc.Digest))
+	if listErr != nil {
+		return piece{}, listErr
+	}
+	for n, size := range segments {
+		found[n] = append(found[n], piece{dir: dir, name: segmentName(segmentsDir(desc.Digest), n), size: size})
+	}
+	return piece{}, err
+}
+
+// checkBlob returns nil when the blob is there as one regular file of its size.
+func checkBlob(root *os.Root, desc ocispec.Descriptor) error {
+	name := blobName(desc.Digest)
+	info, err := root.Stat(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return notFound("blob " + desc.Digest.String())
+	}
+	if err != nil {
+		if link, lerr := root.Lstat(name); lerr == nil && link.Mode()&fs.ModeSymlink != 0 {
+			return fmt.Errorf("blob %s is a link that leads nowhere in the layout: %w", desc.Digest, fs.ErrInvalid)
+		}
+		return fmt.Errorf("stat blob %s: %w", desc.Digest, err)
+	}
+	if !info.Mode().IsRegular() {
+		return fmt.Errorf("blob %s is no regular file: %w", desc.Digest, fs.ErrInvalid)
+	}
+	if info.Size() != desc.Size {
+		return &SizeError{Digest: desc.Digest, Want: desc.Size, Got: info.Size()}
+	}
+	return nil
+}
+
+// readManifest reads and verifies the bytes of a manifest. Every volume of a
+// set carries all manifests, so a damaged one is looked for in the others.
 func (l *Layout) readManifest(desc ocispec.Descriptor) ([]byte, error) {
+	raw, err := l.readVerified(desc)
+	if err == nil || len(l.dirs) == 1 || errors.Is(err, errdef.ErrNotFound) {
+		return raw, err
+	}
+	for _, dir := range l.dirs {
+		if raw, ok := (&Layout{dirs: []string{dir}}).readVerified(desc); ok == nil {
+			return raw, nil
+		}
+	}
+	return nil, err
+}
+
+func (l *Layout) readVerified(desc ocispec.Descriptor) ([]byte, error) {
 	if desc.Size > artifact.MaxManifestBytes {
 		return nil, fmt.Errorf("%d bytes: %w", desc.Size, errdef.ErrSizeExceedsLimit)
 	}

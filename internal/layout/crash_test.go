@@ -24,8 +24,9 @@ const (
 )
 
 var children = map[string]func(dir string) error{
-	"ingest": ingestChild,
-	"commit": commitChild,
+	"ingest":          func(dir string) error { return ingestChild(dir, 0) },
+	"ingest segments": func(dir string) error { return ingestChild(dir, crashSegment) },
+	"commit":          commitChild,
 }
 
 func TestMain(m *testing.M) {
@@ -75,7 +76,10 @@ func killAt(t *testing.T, name, dir string, at int) {
 	_ = cmd.Wait() // "signal: killed"
 }
 
-const crashChunk = 1000
+const (
+	crashChunk   = 1000
+	crashSegment = 300_000
+)
 
 // crashBlobs are two blobs of a thousand chunks each.
 func crashBlobs() [][]byte {
@@ -84,8 +88,8 @@ func crashBlobs() [][]byte {
 
 // ingestChild ingests both blobs in small chunks, and prints before each read
 // how many bytes it has ingested: those of earlier reads are in the file.
-func ingestChild(dir string) error {
-	w, err := layout.OpenWriter(context.Background(), dir)
+func ingestChild(dir string, limit int64) error {
+	w, err := layout.OpenWriterOptions(context.Background(), dir, layout.WriterOptions{MaxFileBytes: limit})
 	if err != nil {
 		return err
 	}
@@ -108,36 +112,53 @@ func ingestChild(dir string) error {
 
 func TestKilledWhileIngesting(t *testing.T) {
 	t.Parallel()
-	for _, at := range []int{0, crashChunk, 500_000, 999_000, 1_000_000, 1_001_000, 1_700_000, 2_000_000} {
-		t.Run(strconv.Itoa(at), func(t *testing.T) {
-			t.Parallel()
-			dir := t.TempDir()
-			killAt(t, "ingest", dir, at)
-			open(t, dir)
-			checkBlobs(t, dir)
-
-			w := writer(t, dir) // the lock died with its holder
-			fetched := 0
-			for i, b := range crashBlobs() {
-				src := &source{content: b}
-				if err := w.Ingest(t.Context(), describe("x/y", b), src.open); err != nil {
-					t.Fatal(err)
-				}
-				for _, offset := range src.offsets {
-					fetched += len(b) - int(offset)
-				}
-				// Bytes the child had before it was killed are not fetched again.
-				had := min(len(b), max(0, at-i*len(b)))
-				if had > 0 && had < len(b) && (len(src.offsets) > 0 && src.offsets[0] < int64(had)) {
-					t.Errorf("blob %d fetched from %v, want at least %d", i, src.offsets, had)
-				}
-			}
-			if want := 2_000_000 - at; fetched > want {
-				t.Errorf("fetched %d bytes again, want at most %d", fetched, want)
-			}
-			checkBlobs(t, dir)
-		})
+	for name, limit := range map[string]int64{"ingest": 0, "ingest segments": crashSegment} {
+		for _, at := range []int{0, crashChunk, 299_000, 300_000, 500_000, 999_000, 1_000_000, 1_001_000, 1_700_000, 2_000_000} {
+			t.Run(name+" "+strconv.Itoa(at), func(t *testing.T) {
+				t.Parallel()
+				killedWhileIngesting(t, name, limit, at)
+			})
+		}
 	}
+}
+
+func killedWhileIngesting(t *testing.T, name string, limit int64, at int) {
+	dir := t.TempDir()
+	killAt(t, name, dir, at)
+	l := open(t, dir)
+	checkBlobs(t, dir)
+	for i, b := range crashBlobs() {
+		desc := describe("x/y", b)
+		if ok, err := l.Exists(t.Context(), desc); err != nil {
+			t.Error(err)
+		} else if ok && !bytes.Equal(fetch(t, l, desc), b) {
+			t.Errorf("blob %d is there and wrong", i)
+		}
+	}
+
+	w := segmented(t, dir, limit) // the lock died with its holder
+	fetched := 0
+	for i, b := range crashBlobs() {
+		src := &source{content: b}
+		if err := w.Ingest(t.Context(), describe("x/y", b), src.open); err != nil {
+			t.Fatal(err)
+		}
+		for _, offset := range src.offsets {
+			fetched += len(b) - int(offset)
+		}
+		// Bytes the child had before it was killed are not fetched again.
+		had := min(len(b), max(0, at-i*len(b)))
+		if had > 0 && had < len(b) && (len(src.offsets) > 0 && src.offsets[0] < int64(had)) {
+			t.Errorf("blob %d fetched from %v, want at least %d", i, src.offsets, had)
+		}
+		if !bytes.Equal(fetch(t, w, describe("x/y", b)), b) {
+			t.Errorf("blob %d is wrong", i)
+		}
+	}
+	if want := 2_000_000 - at; fetched > want {
+		t.Errorf("fetched %d bytes again, want at most %d", fetched, want)
+	}
+	checkBlobs(t, dir)
 }
 
 const crashName = "registry.example.com/app:v"

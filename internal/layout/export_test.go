@@ -2,11 +2,13 @@ package layout
 
 // Internals the tests of package layout_test look at.
 var (
-	ParseIndex  = parseIndex
-	FormatIndex = formatIndex
-	ParseSlot   = parseSlot
-	SplitName   = splitName
-	LocalName   = localName
+	ParseIndex   = parseIndex
+	FormatIndex  = formatIndex
+	ParseSlot    = parseSlot
+	SplitName    = splitName
+	LocalName    = localName
+	ParseSegment = parseSegment
+	SegmentName  = segmentName
 )
 
 // SlotIndex parses a slot and formats its index again.
@@ -16,4 +18,14 @@ func SlotIndex(raw []byte) ([]byte, error) {
 		return nil, err
 	}
 	return formatIndex(index)
+}
+
+// Known returns the limits of a file system of which only the name is known.
+func Known(name string) Limits { return Limits{FileSystem: name}.known() }
+
+// FileBytes is what a writer finds on a file system that calls itself name, when
+// it is about to write a blob.
+func FileBytes(w *Writer, name string, size int64) (int64, error) {
+	w.limits.FileSystem = name
+	return w.fileBytes(size)
 }

@@ -22,23 +22,33 @@ const newSuffix = ".new"
 
 // ReadFile returns a file beside the blobs, such as sealift/media.json. name is
 // slash-separated and below the layout; limit is the most bytes it may have.
-// Nothing outside the layout is ever read. Errors: fs.ErrNotExist,
+// Nothing outside the layout is ever read. Of volumes joined, the first that
+// has the file counts. Errors: fs.ErrNotExist,
 // fs.ErrInvalid when it is no regular file or name leads elsewhere,
 // errdef.ErrSizeExceedsLimit.
 func (l *Layout) ReadFile(name string, limit int64) ([]byte, error) {
 	if !isFileName(name) {
 		return nil, fmt.Errorf("read file %q of a layout: %w", name, fs.ErrInvalid)
 	}
-	root, err := os.OpenRoot(l.dir)
+	for _, dir := range l.dirs {
+		raw, err := readFileIn(dir, name, limit)
+		if err == nil {
+			return raw, nil
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("read file of layout %s: %w", dir, err)
+		}
+	}
+	return nil, fmt.Errorf("read file %s of layout %s: %w", name, l.Dir(), fs.ErrNotExist)
+}
+
+func readFileIn(dir, name string, limit int64) ([]byte, error) {
+	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return nil, err
 	}
 	defer root.Close()
-	raw, err := readFile(root, name, limit)
-	if err != nil {
-		return nil, fmt.Errorf("read file of layout %s: %w", l.dir, err)
-	}
-	return raw, nil
+	return readFile(root, name, limit)
 }
 
 // WriteFile makes or replaces a file beside the blobs, durably and as one step:
@@ -53,7 +63,7 @@ func (w *Writer) WriteFile(ctx context.Context, name string, mode fs.FileMode, r
 		return fmt.Errorf("write file %q into a layout: %w", name, fs.ErrInvalid)
 	}
 	if err := w.writeFile(ctx, name, mode, r); err != nil {
-		return fmt.Errorf("write file %s into layout %s: %w", name, w.dir, err)
+		return fmt.Errorf("write file %s into layout %s: %w", name, w.Dir(), err)
 	}
 	return nil
 }

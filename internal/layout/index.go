@@ -129,55 +129,6 @@ func plain(desc ocispec.Descriptor) ocispec.Descriptor {
 	return ocispec.Descriptor{MediaType: desc.MediaType, Digest: desc.Digest, Size: desc.Size}
 }
 
-// An edit is one change to the index a writer has not committed yet.
-type edit struct {
-	apply func(*ocispec.Index)
-	needs *ocispec.Descriptor // must be in the layout at commit; nil for removals
-}
-
-func setRoot(name, alias string, desc ocispec.Descriptor) edit {
-	desc = plain(desc)
-	return edit{needs: &desc, apply: func(index *ocispec.Index) {
-		dropRoot(index, name)
-		full := desc
-		full.Annotations = map[string]string{ocispec.AnnotationRefName: name, annotationImageName: name}
-		index.Manifests = append(index.Manifests, full)
-		if alias == "" {
-			return
-		}
-		index.Manifests = slices.DeleteFunc(index.Manifests, func(m ocispec.Descriptor) bool {
-			return m.Annotations[ocispec.AnnotationRefName] == alias && fullName(m) == ""
-		})
-		short := desc
-		short.Annotations = map[string]string{ocispec.AnnotationRefName: alias, AnnotationAliasOf: name}
-		index.Manifests = append(index.Manifests, short)
-	}}
-}
-
-func removeRoot(name string) edit {
-	return edit{apply: func(index *ocispec.Index) { dropRoot(index, name) }}
-}
-
-func dropRoot(index *ocispec.Index, name string) {
-	index.Manifests = slices.DeleteFunc(index.Manifests, func(m ocispec.Descriptor) bool {
-		a := m.Annotations
-		named := a[ocispec.AnnotationRefName] == name || a[annotationImageName] == name
-		return named && fullName(m) == name || a[AnnotationAliasOf] == name
-	})
-}
-
-func addUntagged(desc ocispec.Descriptor) edit {
-	desc = plain(desc)
-	return edit{needs: &desc, apply: func(index *ocispec.Index) {
-		listed := slices.ContainsFunc(index.Manifests, func(m ocispec.Descriptor) bool {
-			return m.Digest == desc.Digest && rank(m) == rankUntagged
-		})
-		if !listed {
-			index.Manifests = append(index.Manifests, desc)
-		}
-	}}
-}
-
 // checkDescriptor refuses descriptors whose digest must not become a path.
 func checkDescriptor(desc ocispec.Descriptor) error {
 	if desc.Size < 0 {

@@ -52,12 +52,12 @@ const maxLayoutFileBytes = 4 << 10
 // was opened; open it again to see later commits. All methods may be called
 // concurrently. It holds no open file and needs no closing.
 type Layout struct {
-	dir string
+	dirs []string // of the volumes, one of them but for a joined layout
 
-	mu    sync.Mutex
-	index ocispec.Index           // with a writer's uncommitted edits
-	view  *view                   // of index, made when needed
-	nodes map[digest.Digest]*node // manifests read so far
+	mu      sync.Mutex
+	entries *entries                // of the index, with a writer's uncommitted edits
+	view    *view                   // of entries, made when needed
+	nodes   map[digest.Digest]*node // manifests read so far
 }
 
 // Root is a manifest with a full name: a release, an image, a signature of the
@@ -95,11 +95,11 @@ func open(dir string) (*Layout, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newLayout(dir, st.index), nil
+	return newLayout(st.index.Manifests, dir), nil
 }
 
-func newLayout(dir string, index ocispec.Index) *Layout {
-	return &Layout{dir: dir, index: index, nodes: map[digest.Digest]*node{}}
+func newLayout(manifests []ocispec.Descriptor, dirs ...string) *Layout {
+	return &Layout{dirs: dirs, entries: newEntries(manifests), nodes: map[digest.Digest]*node{}}
 }
 
 // checkLayoutFile accepts version 1.0.0, the only one there is.
@@ -121,15 +121,16 @@ func checkLayoutFile(root *os.Root) error {
 	return nil
 }
 
-// Dir returns the directory the layout was opened with.
-func (l *Layout) Dir() string { return l.dir }
+// Dir returns the directory the layout was opened with, of volumes that were
+// joined the first.
+func (l *Layout) Dir() string { return l.dirs[0] }
 
 // current returns the view of the index as it is now.
 func (l *Layout) current() *view {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.view == nil {
-		l.view = newView(l.index, localName(l.dir))
+		l.view = newView(l.entries.manifests(), localName(l.Dir()))
 	}
 	return l.view
 }
@@ -149,7 +150,7 @@ func (l *Layout) Roots() []Root {
 func (l *Layout) Entries() []ocispec.Descriptor {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return append([]ocispec.Descriptor(nil), l.index.Manifests...)
+	return l.entries.manifests()
 }
 
 // Repositories returns the sorted names of the repositories that [Layout.Roots]
@@ -194,11 +195,10 @@ func (l *Layout) Resolve(ctx context.Context, reference string) (ocispec.Descrip
 		}
 		return l.resolveDigest(ctx, digest.Digest(reference))
 	}
-	f, err := l.open(desc)
-	if err != nil {
+	if _, err := l.locate(desc); err != nil {
 		return ocispec.Descriptor{}, fmt.Errorf("resolve %s: %w", reference, err)
 	}
-	return plain(desc), f.Close()
+	return plain(desc), nil
 }
 
 func (l *Layout) resolveDigest(ctx context.Context, d digest.Digest) (ocispec.Descriptor, error) {

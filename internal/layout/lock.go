@@ -28,83 +28,83 @@ var errNoFlock = errors.New("no flock")
 
 // acquire takes the writer's lock and returns what releases it. It does not
 // wait: who writes to one disc twice at a time wants to know.
-func acquire(root *os.Root) (release func() error, err error) {
-	f, err := root.OpenFile(lockName, os.O_RDWR|os.O_CREATE, 0o644)
+func acquire(d *disk) (release func() error, err error) {
+	f, err := d.openFile(lockName, os.O_RDWR|os.O_CREATE, 0o644)
 	if err != nil {
 		return nil, err
 	}
-	err = flock(f)
+	err = flock(f.f)
 	switch {
 	case errors.Is(err, errNoFlock):
-		return acquireExclusive(root, errors.Join(f.Close()))
+		return acquireExclusive(d, f.close())
 	case err != nil:
 		if errors.Is(err, ErrLocked) {
-			err = lockedError(root, lockName)
+			err = lockedError(d.root, lockName)
 		}
-		return nil, errors.Join(err, f.Close())
+		return nil, errors.Join(err, f.close())
 	}
 	if err := writeHolder(f); err != nil {
-		return nil, errors.Join(err, f.Close())
+		return nil, errors.Join(err, f.close())
 	}
 	return func() error {
 		// Emptied first, so that nobody reads a holder that is gone. Unlocked
 		// before it is closed, since a process being forked at this moment has
 		// a copy of the open file, and would keep the lock until its exec.
-		return errors.Join(f.Truncate(0), funlock(f), f.Close())
+		return errors.Join(f.truncate(0), funlock(f.f), f.close())
 	}, nil
 }
 
-func writeHolder(f *os.File) error {
-	if err := f.Truncate(0); err != nil {
+func writeHolder(f *file) error {
+	if err := f.truncate(0); err != nil {
 		return err
 	}
-	_, err := f.WriteAt([]byte(self().String()), 0)
+	_, err := f.Write([]byte(self().String()))
 	return err
 }
 
 // acquireExclusive takes the lock by making a file that must not exist. One
 // left behind by a process that is known to be gone is taken away.
-func acquireExclusive(root *os.Root, err error) (func() error, error) {
+func acquireExclusive(d *disk, err error) (func() error, error) {
 	if err != nil {
 		return nil, err
 	}
 	for range 2 {
-		f, err := root.OpenFile(heldName, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+		f, err := d.openFile(heldName, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
 		if err == nil {
-			_, err = f.WriteString(self().String())
-			if err = errors.Join(err, f.Close()); err != nil {
-				return nil, errors.Join(err, root.Remove(heldName))
+			_, err = f.Write([]byte(self().String()))
+			if err = errors.Join(err, f.close()); err != nil {
+				return nil, errors.Join(err, d.remove(heldName))
 			}
-			return func() error { return root.Remove(heldName) }, nil
+			return func() error { return d.remove(heldName) }, nil
 		}
 		if !errors.Is(err, fs.ErrExist) {
 			return nil, err
 		}
-		if !removeStale(root) {
+		if !removeStale(d) {
 			break
 		}
 	}
-	return nil, lockedError(root, heldName)
+	return nil, lockedError(d.root, heldName)
 }
 
 // removeStale removes the lock file of a holder that is gone. It is renamed
 // first and read again, so that of two processes finding it stale, the second
 // does not remove the lock the first has just taken.
-func removeStale(root *os.Root) bool {
-	before, err := readFile(root, heldName, maxLockBytes)
+func removeStale(d *disk) bool {
+	before, err := readFile(d.root, heldName, maxLockBytes)
 	if err != nil || !parseHolder(string(before)).gone(self()) {
 		return false
 	}
 	aside := path.Join(privateDir, "lock.stale-"+rand.Text())
-	if err := root.Rename(heldName, aside); err != nil {
+	if err := d.move(heldName, aside); err != nil {
 		return false
 	}
-	after, err := readFile(root, aside, maxLockBytes)
+	after, err := readFile(d.root, aside, maxLockBytes)
 	if err != nil || string(after) != string(before) {
-		_ = root.Rename(aside, heldName) // it was not the stale one: put it back
+		_ = d.move(aside, heldName) // it was not the stale one: put it back
 		return false
 	}
-	return root.Remove(aside) == nil
+	return d.remove(aside) == nil
 }
 
 // holder is who has a lock.

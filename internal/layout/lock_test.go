@@ -53,7 +53,8 @@ func TestExclusiveLock(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer root.Close()
-			release, err := acquireExclusive(root, nil)
+			d := &disk{root: root}
+			release, err := acquireExclusive(d, nil)
 			if !tt.free {
 				if !errors.Is(err, ErrLocked) {
 					t.Errorf("acquire = %v, want %v", err, ErrLocked)
@@ -63,13 +64,13 @@ func TestExclusiveLock(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, err := acquireExclusive(root, nil); !errors.Is(err, ErrLocked) || !strings.Contains(err.Error(), "pid ") {
+			if _, err := acquireExclusive(d, nil); !errors.Is(err, ErrLocked) || !strings.Contains(err.Error(), "pid ") {
 				t.Errorf("second acquire = %v, want %v and its holder", err, ErrLocked)
 			}
 			if err := release(); err != nil {
 				t.Fatal(err)
 			}
-			if release, err = acquireExclusive(root, nil); err != nil {
+			if release, err = acquireExclusive(d, nil); err != nil {
 				t.Fatal(err)
 			}
 			if err := release(); err != nil {

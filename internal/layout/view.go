@@ -34,9 +34,9 @@ type scheme struct {
 	desc ocispec.Descriptor
 }
 
-func newView(index ocispec.Index, local string) *view {
+func newView(entries []ocispec.Descriptor, local string) *view {
 	v := &view{
-		entries: index.Manifests,
+		entries: entries,
 		names:   map[string]ocispec.Descriptor{},
 		full:    map[string]ocispec.Descriptor{},
 		tags:    map[string]map[string]ocispec.Descriptor{},

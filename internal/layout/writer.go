@@ -18,21 +18,17 @@ import (
 	"oras.land/oras-go/v2/errdef"
 )
 
-// partialDir holds blobs that are still arriving.
-const partialDir = privateDir + "/partial"
-
-// partsDir holds the segments of blobs too large for one file.
-const partsDir = privateDir + "/parts"
-
 // Writer adds to a layout. It reads like a [Layout], its own uncommitted roots
 // included. All methods may be called concurrently, but for [Writer.Close],
 // which must be the last.
 type Writer struct {
 	*Layout
-	disk    disk
+	disk    *disk
 	release func() error
 
 	mu       sync.Mutex
+	limits   Limits
+	probed   bool // whether the file system was asked for a limit it does not tell
 	state    state
 	edits    []edit // since the last commit
 	closed   bool
@@ -46,34 +42,46 @@ type Writer struct {
 // once when another process has the lock, those of [Open], and those of the
 // file system (syscall.EROFS on read-only media).
 func OpenWriter(ctx context.Context, dir string) (*Writer, error) {
-	w, err := openWriter(ctx, dir)
+	return OpenWriterOptions(ctx, dir, WriterOptions{})
+}
+
+// WriterOptions change how a writer writes. The zero value is right for most.
+type WriterOptions struct {
+	// MaxFileBytes is the largest file the writer makes. A blob with more bytes
+	// is stored in segments, which only this program reads. At 0 and below it is
+	// what the file system holds, and it is never more.
+	MaxFileBytes int64
+}
+
+// OpenWriterOptions is [OpenWriter] with options.
+func OpenWriterOptions(ctx context.Context, dir string, options WriterOptions) (*Writer, error) {
+	w, err := openWriter(ctx, dir, options, nil)
 	if err != nil {
 		return nil, fmt.Errorf("open layout %s for writing: %w", dir, err)
 	}
 	return w, nil
 }
 
-func openWriter(ctx context.Context, dir string) (_ *Writer, err error) {
+func openWriter(ctx context.Context, dir string, options WriterOptions, before func(change) error) (_ *Writer, err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	w := &Writer{inflight: map[digest.Digest]chan struct{}{}}
+	if w.disk, err = openDisk(dir, before); err != nil {
 		return nil, err
 	}
-	root, err := os.OpenRoot(dir)
-	if err != nil {
-		return nil, err
-	}
-	w := &Writer{disk: disk{root: root}, inflight: map[digest.Digest]chan struct{}{}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, w.Close())
 		}
 	}()
+	if w.limits, err = writerLimits(dir, options); err != nil {
+		return nil, err
+	}
 	if err := w.disk.mkdir(privateDir); err != nil {
 		return nil, err
 	}
-	if w.release, err = acquire(root); err != nil {
+	if w.release, err = acquire(w.disk); err != nil {
 		return nil, err
 	}
 	if err := w.prepare(); err != nil {
@@ -82,7 +90,7 @@ func openWriter(ctx context.Context, dir string) (_ *Writer, err error) {
 	if err := w.removeLeftovers(); err != nil {
 		return nil, err
 	}
-	w.Layout = newLayout(dir, w.state.index)
+	w.Layout = newLayout(w.state.index.Manifests, dir)
 	return w, nil
 }
 
@@ -176,13 +184,16 @@ func (w *Writer) SetRoot(name, alias string, desc ocispec.Descriptor) error {
 	if err := errors.Join(checkRoot(name, alias), checkDescriptor(desc)); err != nil {
 		return fmt.Errorf("set root %s: %w", name, err)
 	}
-	return w.edit(setRoot(name, alias, desc))
+	return w.edit(edit{name: name, alias: alias, desc: plain(desc)})
 }
 
 // RemoveRoot takes the entry of a full name and its alias out of the index, at
 // the next [Writer.Commit]. Blobs stay. A name that is not there is no error.
 func (w *Writer) RemoveRoot(name string) error {
-	return w.edit(removeRoot(name))
+	if name == "" {
+		return nil
+	}
+	return w.edit(edit{name: name})
 }
 
 // AddUntagged lists a manifest without a name, at the next [Writer.Commit].
@@ -193,7 +204,7 @@ func (w *Writer) AddUntagged(desc ocispec.Descriptor) error {
 	if err := checkDescriptor(desc); err != nil {
 		return fmt.Errorf("add untagged manifest: %w", err)
 	}
-	return w.edit(addUntagged(desc))
+	return w.edit(edit{desc: plain(desc)})
 }
 
 func (w *Writer) edit(e edit) error {
@@ -205,9 +216,7 @@ func (w *Writer) edit(e edit) error {
 	w.edits = append(w.edits, e)
 	w.Layout.mu.Lock()
 	defer w.Layout.mu.Unlock()
-	// Copied, since a view made earlier reads the old entries.
-	w.Layout.index.Manifests = slices.Clone(w.Layout.index.Manifests)
-	e.apply(&w.Layout.index)
+	w.Layout.entries.apply(e)
 	w.Layout.view = nil
 	return nil
 }
@@ -226,7 +235,7 @@ func (w *Writer) Commit(ctx context.Context) error {
 		return fmt.Errorf("commit layout: %w", fs.ErrClosed)
 	}
 	if err := w.commit(ctx); err != nil {
-		return fmt.Errorf("commit layout %s: %w", w.dir, err)
+		return fmt.Errorf("commit layout %s: %w", w.Dir(), err)
 	}
 	return nil
 }
@@ -236,23 +245,24 @@ func (w *Writer) commit(ctx context.Context) error {
 		return err
 	}
 	for _, e := range w.edits {
-		if e.needs == nil {
+		if !e.needs() {
 			continue
 		}
-		if ok, err := blobExists(w.disk.root, *e.needs); err != nil {
+		if ok, err := w.Exists(ctx, e.desc); err != nil {
 			return err
 		} else if !ok {
-			return notFound("manifest " + e.needs.Digest.String())
+			return notFound("manifest " + e.desc.Digest.String())
 		}
 	}
 	var err error
 	if w.state, err = readState(w.disk.root); err != nil {
 		return err
 	}
-	index := w.state.index
+	index, edited := w.state.index, newEntries(w.state.index.Manifests)
 	for _, e := range w.edits {
-		e.apply(&index)
+		edited.apply(e)
 	}
+	index.Manifests = edited.manifests()
 	raw, err := formatIndex(index)
 	if err != nil {
 		return err
@@ -263,9 +273,11 @@ func (w *Writer) commit(ctx context.Context) error {
 	w.edits = nil
 	w.Layout.mu.Lock()
 	defer w.Layout.mu.Unlock()
-	w.Layout.index, err = parseIndex(raw)
-	w.Layout.view = nil
-	return err
+	if index, err = parseIndex(raw); err != nil {
+		return err
+	}
+	w.Layout.entries, w.Layout.view = newEntries(index.Manifests), nil
+	return nil
 }
 
 // save writes the slot, then index.json, then removes slots nobody needs: all
@@ -294,7 +306,7 @@ func (w *Writer) save(raw []byte) error {
 		if n == next.Generation || last != nil && n == last.Generation {
 			continue
 		}
-		if err := w.disk.root.Remove(slotName(n)); err != nil {
+		if err := w.disk.remove(slotName(n)); err != nil {
 			return err
 		}
 	}
@@ -313,15 +325,20 @@ func (w *Writer) Close() error {
 	if w.release == nil {
 		return w.disk.root.Close()
 	}
-	w.removeEmptyPartials()
+	w.removeEmptyDirs()
 	return errors.Join(w.release(), w.disk.root.Close())
 }
 
-// removeEmptyPartials tidies up. Removing fails, as it should, where something
-// is left to continue.
-func (w *Writer) removeEmptyPartials() {
-	for _, alg := range []digest.Algorithm{digest.SHA256, digest.SHA384, digest.SHA512} {
-		_ = w.disk.root.Remove(path.Join(partialDir, alg.String()))
+// removeEmptyDirs tidies up. Removing fails, as it should, where something is
+// left.
+func (w *Writer) removeEmptyDirs() {
+	for _, dir := range []string{partialDir, partsDir} {
+		if _, err := w.disk.root.Lstat(dir); err != nil {
+			continue
+		}
+		for _, alg := range []digest.Algorithm{digest.SHA256, digest.SHA384, digest.SHA512} {
+			_ = w.disk.removeAny(path.Join(dir, alg.String()))
+		}
+		_ = w.disk.removeAny(dir)
 	}
-	_ = w.disk.root.Remove(partialDir)
 }

@@ -1,0 +1,11 @@
+package layout
+
+// MountName is the type of the mount in a line of mountinfo about device, ""
+// when it is about another.
+func MountName(line, device string) string {
+	name, source, ok := parseMount(line, device)
+	if !ok {
+		return ""
+	}
+	return fuseName(name, source)
+}

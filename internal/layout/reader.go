@@ -1,0 +1,163 @@
+package layout
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// dropBytes is how far uncached reading goes before it drops what it read.
+const dropBytes = 4 << 20
+
+// blobReader reads the files of a blob as one, with at most one open at a
+// time.
+type blobReader struct {
+	pieces   []piece
+	size     int64
+	uncached bool
+
+	offset  int64    // of the next byte in the blob
+	file    *os.File // that holds it, nil when it is not open
+	left    int64    // bytes in file from offset on
+	dropped int64    // bytes from the beginning of file that left the cache
+	closed  bool
+}
+
+// FetchUncached is [Layout.Fetch] for reading back what was written: the bytes
+// come from the device and not from memory, and do not stay there. On Linux the
+// file's pages are dropped from the page cache before it is read, and again
+// behind the reader. Pages not yet written to the device cannot be dropped;
+// those of a blob are on it before its name is. Of a FUSE file system only the
+// kernel's own copy is dropped, not what its program or the device below it
+// keeps. On other platforms it is Fetch.
+func (l *Layout) FetchUncached(_ context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
+	pieces, err := l.locate(desc)
+	if err != nil {
+		return nil, err
+	}
+	r := &blobReader{pieces: pieces, size: desc.Size, uncached: true}
+	if err := r.openAt(0); err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+// Read implements io.Reader.
+func (r *blobReader) Read(p []byte) (int, error) {
+	if r.closed {
+		return 0, fs.ErrClosed
+	}
+	if r.offset >= r.size {
+		return 0, io.EOF
+	}
+	if r.file == nil {
+		if err := r.openAt(r.offset); err != nil {
+			return 0, err
+		}
+	}
+	n, err := r.file.Read(p[:min(int64(len(p)), r.left)])
+	r.offset += int64(n)
+	r.left -= int64(n)
+	if errors.Is(err, io.EOF) && r.left > 0 {
+		return n, fmt.Errorf("%s: %w", r.file.Name(), io.ErrUnexpectedEOF) // it was cut since it was opened
+	}
+	if errors.Is(err, io.EOF) {
+		err = nil
+	}
+	return n, errors.Join(err, r.leave())
+}
+
+// leave closes a file that is read, and drops what was read of one that is
+// not.
+func (r *blobReader) leave() error {
+	if r.left == 0 {
+		return r.closeFile()
+	}
+	if !r.uncached {
+		return nil
+	}
+	at, err := r.file.Seek(0, io.SeekCurrent)
+	if err == nil && at-r.dropped >= dropBytes {
+		err = dropCache(r.file, r.dropped, at-r.dropped)
+		r.dropped = at
+	}
+	return err
+}
+
+// openAt opens the file that holds a byte of the blob. A blob without bytes
+// has one too.
+func (r *blobReader) openAt(offset int64) error {
+	segment := r.pieces[0].size
+	n := 0
+	if segment > 0 {
+		n = min(int(offset/segment), len(r.pieces)-1)
+	}
+	within := offset - int64(n)*segment
+	f, err := r.pieces[n].open()
+	if err == nil && r.uncached {
+		err = dropCache(f, 0, 0)
+	}
+	if err == nil {
+		_, err = f.Seek(within, io.SeekStart)
+	}
+	if err != nil {
+		return errors.Join(err, closeFile(f))
+	}
+	r.file, r.left, r.dropped = f, r.pieces[n].size-within, 0
+	return nil
+}
+
+// Seek implements io.Seeker. Nothing is opened before the next Read.
+func (r *blobReader) Seek(offset int64, whence int) (int64, error) {
+	if r.closed {
+		return 0, fs.ErrClosed
+	}
+	switch whence {
+	case io.SeekStart:
+	case io.SeekCurrent:
+		offset += r.offset
+	case io.SeekEnd:
+		offset += r.size
+	default:
+		return 0, fmt.Errorf("seek whence %d: %w", whence, fs.ErrInvalid)
+	}
+	if offset < 0 {
+		return 0, fmt.Errorf("seek to %d: %w", offset, fs.ErrInvalid)
+	}
+	if offset == r.offset {
+		return offset, nil
+	}
+	r.offset = offset
+	return offset, r.closeFile()
+}
+
+// Close implements io.Closer. It may be called twice.
+func (r *blobReader) Close() error {
+	r.closed = true
+	return r.closeFile()
+}
+
+func (r *blobReader) closeFile() error {
+	f := r.file
+	r.file = nil
+	if f == nil {
+		return nil
+	}
+	var err error
+	if r.uncached {
+		err = dropCache(f, 0, 0)
+	}
+	return errors.Join(err, f.Close())
+}
+
+func closeFile(f *os.File) error {
+	if f == nil {
+		return nil
+	}
+	return f.Close()
+}
