@@ -1,0 +1,93 @@
+package layout
+
+import (
+	"encoding/json"
+	"fmt"
+	"io/fs"
+	"slices"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// ConflictError says that two volumes give one name to two manifests. They are
+// not of one set, or of two states of it.
+type ConflictError struct {
+	Name string
+	// Dirs are the volumes, Digests what each says the name stands for.
+	Dirs    [2]string
+	Digests [2]digest.Digest
+}
+
+// Error names both volumes and both digests.
+func (e *ConflictError) Error() string {
+	return fmt.Sprintf("%s is %s on %s and %s on %s", e.Name, e.Digests[0], e.Dirs[0], e.Digests[1], e.Dirs[1])
+}
+
+// Join returns one layout that reads like all of the given together: the
+// volumes of a set, in any order. Its index has the entries of all as they are
+// now, each once. A blob is found on whichever volume has it, its segments on
+// several; a manifest that is damaged on one is read from another. A volume
+// that is taken away is an error for what only it has. Entries without a full
+// name are in the repository of the first. Errors: [*ConflictError], fs.ErrInvalid
+// when there is nothing to join.
+func Join(layouts ...*Layout) (*Layout, error) {
+	if len(layouts) == 0 {
+		return nil, fmt.Errorf("join layouts: none given: %w", fs.ErrInvalid)
+	}
+	var dirs []string
+	var all []ocispec.Descriptor
+	named, seen := map[string]int{}, map[string]bool{}
+	views := make([]*view, len(layouts))
+	for i, l := range layouts {
+		views[i] = l.current()
+		for name, desc := range views[i].names {
+			other, ok := named[name]
+			if !ok {
+				named[name] = i
+				continue
+			}
+			if was := views[other].names[name]; was.Digest != desc.Digest {
+				return nil, &ConflictError{
+					Name: name, Dirs: [2]string{layouts[other].Dir(), l.Dir()}, Digests: [2]digest.Digest{was.Digest, desc.Digest},
+				}
+			}
+		}
+		entries, err := views[i].counting(seen)
+		if err != nil {
+			return nil, fmt.Errorf("join layout %s: %w", l.Dir(), err)
+		}
+		all = append(all, entries...)
+		for _, dir := range l.dirs {
+			if !slices.Contains(dirs, dir) {
+				dirs = append(dirs, dir)
+			}
+		}
+	}
+	sortEntries(all)
+	return newLayout(all, dirs...), nil
+}
+
+// counting returns the entries that are not in seen, and adds them to it. Those
+// whose name a later entry of the view took are left out: behind the entries of
+// another volume they would take it back.
+func (v *view) counting(seen map[string]bool) ([]ocispec.Descriptor, error) {
+	var entries []ocispec.Descriptor
+	for _, e := range v.entries {
+		if d, ok := v.names[e.Annotations[ocispec.AnnotationRefName]]; ok && d.Digest != e.Digest {
+			continue
+		}
+		if d, ok := v.full[fullName(e)]; ok && d.Digest != e.Digest {
+			continue
+		}
+		key, err := json.Marshal(e)
+		if err != nil {
+			return nil, err
+		}
+		if !seen[string(key)] {
+			seen[string(key)] = true
+			entries = append(entries, e)
+		}
+	}
+	return entries, nil
+}
