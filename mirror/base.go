@@ -108,8 +108,9 @@ func (e *AbsentError) Error() string {
 // Is reports whether target is errdef.ErrNotFound.
 func (e *AbsentError) Is(target error) bool { return target == errdef.ErrNotFound }
 
-// absent returns an [AbsentError], or nil when the source has everything.
-func (p *Plan) absent() error {
+// Complete returns an [AbsentError], or nil when the sources and the destination
+// together have everything.
+func (p *Plan) Complete() error {
 	if list := p.Absent(); len(list) > 0 {
 		return &AbsentError{Content: list}
 	}

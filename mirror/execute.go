@@ -55,7 +55,7 @@ func (p *Plan) Execute(ctx context.Context, opts ExecuteOptions) error {
 	if opts.Progress == nil {
 		opts.Progress = silent{}
 	}
-	absent := p.absent()
+	absent := p.Complete()
 	if absent != nil && !opts.Piecemeal {
 		return absent
 	}

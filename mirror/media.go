@@ -37,6 +37,9 @@ type MediaOptions struct {
 	// then, or begun as that volume: else [VolumeError].
 	Set    *Set
 	Volume int
+	// MaxFileBytes stores larger blobs in segments; ≤ 0 means as large as the file
+	// system takes.
+	MaxFileBytes int64
 }
 
 // VolumeError reports media that is not the volume it should be.
@@ -63,7 +66,7 @@ func (e *VolumeError) Error() string {
 // and locks it against other writers until Close. A media.json that cannot be
 // read is written anew.
 func OpenMedia(ctx context.Context, dir string, opts MediaOptions) (*Media, error) {
-	w, err := layout.OpenWriter(ctx, dir)
+	w, err := layout.OpenWriterOptions(ctx, dir, layout.WriterOptions{MaxFileBytes: opts.MaxFileBytes})
 	if err != nil {
 		return nil, fmt.Errorf("open media %s: %w", dir, err)
 	}
@@ -161,6 +164,26 @@ func (m *Media) Ingest(ctx context.Context, desc ocispec.Descriptor, open func(c
 	return m.w.Ingest(ctx, desc, open)
 }
 
+// IngestSegments writes segments of desc, continuing what an earlier attempt left.
+func (m *Media) IngestSegments(ctx context.Context, desc ocispec.Descriptor, segmentBytes int64, keep func(n int) bool, open func(context.Context, int64) (io.ReadCloser, error)) error {
+	return m.w.IngestSegments(ctx, desc, segmentBytes, keep, open)
+}
+
+// Segments returns the segments of desc that the media has.
+func (m *Media) Segments(ctx context.Context, desc ocispec.Descriptor) ([]int, error) {
+	return m.w.Segments(ctx, desc)
+}
+
+// Partial returns how many bytes of desc an interrupted copy has left.
+func (m *Media) Partial(ctx context.Context, desc ocispec.Descriptor) (int64, error) {
+	return m.w.Partial(ctx, desc)
+}
+
+// WriteFile writes a file beside the content, durably and as one step.
+func (m *Media) WriteFile(ctx context.Context, name string, mode fs.FileMode, r io.Reader) error {
+	return m.w.WriteFile(ctx, name, mode, r)
+}
+
 // Discard removes a damaged file of desc's digest.
 func (m *Media) Discard(ctx context.Context, desc ocispec.Descriptor) error {
 	if err := m.w.Delete(ctx, desc); err != nil && !errors.Is(err, errdef.ErrNotFound) {
@@ -173,13 +196,9 @@ func (m *Media) Discard(ctx context.Context, desc ocispec.Descriptor) error {
 // alias, its signature tags likewise, and its referrers without a name, at the
 // next Commit.
 func (m *Media) Name(ctx context.Context, root Root) error {
-	repository, tag, tagged := cutTag(root.Name)
-	if !tagged {
-		// A layout knows names, and registries tags, only; what was asked for
-		// by digest gets a tag that says so.
-		tag = "digest-" + root.Descriptor.Digest.Encoded()[:12]
-	}
-	if err := m.w.SetRoot(repository+":"+tag, m.alias(ctx, repository, tag, root.Descriptor), root.Descriptor); err != nil {
+	name := rootName(root)
+	repository, tag, _ := cutTag(name)
+	if err := m.w.SetRoot(name, m.alias(ctx, repository, tag, root.Descriptor), root.Descriptor); err != nil {
 		return err
 	}
 	for _, d := range root.Referrers {
@@ -192,8 +211,17 @@ func (m *Media) Name(ctx context.Context, root Root) error {
 			return err
 		}
 	}
-	m.describe(repository+":"+tag, root)
+	m.describe(name, root)
 	return nil
+}
+
+// rootName is the name of a root on media. A layout knows names, and registries
+// tags, only; what was asked for by digest gets a tag that says so.
+func rootName(root Root) string {
+	if repository, _, tagged := cutTag(root.Name); !tagged {
+		return repository + ":digest-" + root.Descriptor.Digest.Encoded()[:12]
+	}
+	return root.Name
 }
 
 // Commit writes media.json and then index.json, once for all names since the last
@@ -306,6 +334,13 @@ func (p peek) Fetch(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser
 		return nil, errdef.ErrNotFound
 	}
 	return p.held.Fetch(ctx, desc)
+}
+
+func (p peek) Partial(ctx context.Context, desc ocispec.Descriptor) (int64, error) {
+	if p.held == nil {
+		return 0, nil
+	}
+	return p.held.Partial(ctx, desc)
 }
 
 func (peek) Push(context.Context, ocispec.Descriptor, io.Reader) error { return errdef.ErrUnsupported }

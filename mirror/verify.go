@@ -10,6 +10,7 @@ import (
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
+	"oras.land/oras-go/v2/content"
 	"oras.land/oras-go/v2/errdef"
 
 	"github.com/sealift/sealift/artifact"
@@ -87,7 +88,7 @@ func Verify(ctx context.Context, src Source, desc ocispec.Descriptor, opts Verif
 		opts.Progress = silent{}
 	}
 	if opts.Absent == nil {
-		opts.Absent = func(ocispec.Descriptor) string { return "" }
+		opts.Absent = nothingAbsent
 	}
 	progress := opts.Progress
 	v := &verification{src: src, opts: opts}
@@ -129,7 +130,7 @@ func Verify(ctx context.Context, src Source, desc ocispec.Descriptor, opts Verif
 }
 
 type verification struct {
-	src  Source
+	src  content.Fetcher
 	opts VerifyOptions
 
 	mu     sync.Mutex

@@ -71,6 +71,8 @@ func exitCode(ctx context.Context, err error) int {
 	case errors.Is(err, signer.ErrUnsigned), errors.Is(err, signer.ErrNotAccepted), errors.Is(err, publish.ErrVersionTaken),
 		errors.Is(err, delivery.ErrMisnamed), errors.Is(err, errRefused), errors.Is(err, errDeclined), errors.Is(err, mirror.ErrMoved):
 		return exitRefused
+	case errors.As(err, new(*volumesError)):
+		return exitIncomplete // before what it wraps, which says that something is not there
 	case errors.As(err, new(*mirror.PlatformError)):
 		return exitNotFound
 	case errors.As(err, new(*delivery.VersionError)), errors.Is(err, errdef.ErrNotFound), errors.Is(err, fs.ErrNotExist), errors.Is(err, layout.ErrNotLayout):
@@ -94,6 +96,7 @@ func isDamage(err error) bool {
 func hint(err error, code int) string {
 	var hinted *hintedError
 	var image *publish.ImageError
+	var rest *volumesError
 	switch {
 	case code == exitInterrupted && errors.As(err, new(*mirror.IncompleteError)):
 		return "run the same command again; it continues where it stopped"
@@ -117,10 +120,14 @@ func hint(err error, code int) string {
 		return "compare fingerprints with the vendor (sealift fingerprint FILE), over another way than this media, and pass the right key as --key"
 	case errors.Is(err, mirror.ErrMoved):
 		return "make a new plan with --plan, look at it again, and follow that"
+	case errors.As(err, &rest):
+		return fmt.Sprintf("insert volume %d and run the same command again; it continues where it stopped", rest.missing[0])
 	case errors.As(err, new(*mirror.AbsentError)):
 		return "a delta goes onto a disk that has what it builds on, and volumes come together on one disk; else copy from a source that is whole"
 	case errors.Is(err, syscall.ENOSPC):
 		return "make room or take larger media, then run the same command again; it continues where it stopped"
+	case errors.Is(err, syscall.EROFS):
+		return "nothing can be written there: mount it for writing, or slide the switch of the stick; else take other media"
 	case errors.Is(err, layout.ErrLocked):
 		return "wait until the other command is done, then run this one again"
 	case isDamage(err), errors.Is(err, signer.ErrInvalid):

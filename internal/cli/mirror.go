@@ -23,6 +23,9 @@ type mirrorFlags struct {
 	plan          string
 	fromPlan      string
 	allowSparse   bool
+	set           string
+	volume        int
+	noReadback    bool
 }
 
 func newMirror(a *app) *cobra.Command {
@@ -38,7 +41,8 @@ directory can hold many releases; what they share is stored once, and what is th
 is not copied again.
 
 An interrupted copy is continued by running the same command again. REF may also be
-media, to copy from disk to disk or from a disk into a registry.
+media, to copy from disk to disk or from a disk into a registry. What was copied to a
+disk is read back from it in the end, unless --no-readback; then the disk can go.
 
 With --platform only the images for those platforms are carried; what names the
 others keeps its bytes, and so its signatures. A registry may refuse to take such a
@@ -47,6 +51,12 @@ registry first.
 
 With --since the media is a delta: it leaves the layers that the releases named have,
 and says so. It is whole where those are: mirror it onto a disk that has them.
+
+With --volume-size the copy is spread over several discs or sticks. Each holds all
+manifests and signatures, and verifies alone; together, in any order, they are whole.
+DEST with {n} in it is a directory for each, as ./disc-{n}; else all go to DEST, one after
+the other, and mirror asks for the next disc. --volume writes one of them, again if need
+be: the same command makes the same set, and --set DIR takes it from any other volume.
 
 --dry-run shows what would be copied, image by image, and why the rest is not. --plan
 writes that down instead of copying, for somebody to look at; --from-plan copies exactly
@@ -72,6 +82,10 @@ mends media that sealift verify finds damaged.`,
 	flags := cmd.Flags()
 	platformFlag(cmd, &req.Platforms, "carry only images for `OS/ARCH` (may be repeated; default all, or what a source that is media carries)")
 	flags.StringArrayVar(&req.Since, "since", nil, "leave the layers that `REF` has, which is known to be where the copy goes (may be repeated)")
+	flags.StringVar(&req.VolumeSize, "volume-size", "", "spread the copy over volumes of `SIZE`, as 4.7GB, or cd, dvd, bd or fat32")
+	flags.IntVar(&f.volume, "volume", 0, "write only the volume `N` of the set")
+	flags.StringVar(&f.set, "set", "", "write volumes of the set that the media in `DIR`, one of its volumes, belongs to")
+	flags.BoolVar(&f.noReadback, "no-readback", false, "do not read from the disk again what was written to it")
 	flags.BoolVar(&f.check, "check", false, "read what the destination has already and replace what is damaged")
 	flags.BoolVar(&f.dryRun, "dry-run", false, "show what would be copied, write nothing")
 	flags.StringVar(&f.plan, "plan", "", "write what would be copied to `FILE`, and copy nothing")
@@ -84,7 +98,7 @@ mends media that sealift verify finds damaged.`,
 func (a *app) mirror(ctx context.Context, args []string, req mirrorRequest, flags mirrorFlags) error {
 	var follow *mirror.Document
 	if flags.fromPlan != "" {
-		if flags.plan != "" || len(req.Platforms)+len(req.Since) > 0 {
+		if flags.plan != "" || len(req.Platforms)+len(req.Since) > 0 || req.VolumeSize != "" {
 			return withHint(usagef("--from-plan carries out a plan as it is"), "make another plan with --plan to ask for something else")
 		}
 		document, err := readPlan(flags.fromPlan, &req)
@@ -98,11 +112,38 @@ func (a *app) mirror(ctx context.Context, args []string, req mirrorRequest, flag
 	if len(args) > 0 {
 		req.Destination = args[0]
 	}
-	c, err := a.newCopy(ctx, req, flags)
-	if err != nil {
+	if err := flags.agree(req); err != nil {
 		return err
 	}
-	return c.run(ctx, follow)
+	for {
+		c, err := a.newCopy(ctx, req, flags)
+		if err != nil {
+			return err
+		}
+		err = c.run(ctx, follow)
+		var rest *volumesError
+		if !errors.As(err, &rest) || !c.oneDrive() {
+			return err
+		}
+		if err := a.changeDisc(ctx, rest.missing[0], req.Refs[0]); err != nil {
+			return err
+		}
+	}
+}
+
+// agree fails when flags contradict each other.
+func (f mirrorFlags) agree(req mirrorRequest) error {
+	switch volumes := req.VolumeSize != "" || f.set != ""; {
+	case req.VolumeSize != "" && f.set != "":
+		return usagef("--set takes the set of the media in %s, which has a size; leave out --volume-size", f.set)
+	case f.volume != 0 && !volumes:
+		return withHint(usagef("--volume is one of a set"), "say of which: --volume-size SIZE, or --set DIR")
+	case f.volume < 0:
+		return usagef("--volume counts from 1, got %d", f.volume)
+	case f.check && volumes:
+		return withHint(usagef("--check goes with one directory"), "mend a volume with sealift verify --repair")
+	}
+	return nil
 }
 
 // copying is one run of mirror.
@@ -111,8 +152,11 @@ type copying struct {
 	flags mirrorFlags
 	req   mirrorRequest
 	to    artifact.Location
-	items []mirror.Item
-	sites []mirror.Site
+	found []delivery.Found
+	// carried says of each that was found how much of it is there.
+	carried []delivery.Carried
+	items   []mirror.Item
+	sites   []mirror.Site
 }
 
 // newCopy finds everything that the request names.
@@ -125,29 +169,48 @@ func (a *app) newCopy(ctx context.Context, req mirrorRequest, flags mirrorFlags)
 	if c.to, err = parseDestination(req.Destination); err != nil {
 		return nil, err
 	}
-	if c.to.Place == artifact.PlaceRegistry && len(req.Since) > 0 {
+	switch registry := c.to.Place == artifact.PlaceRegistry; {
+	case registry && len(req.Since) > 0:
 		return nil, usagef("--since leaves content out, and a registry takes only what is whole; mirror into it without")
-	}
-	check := func(f delivery.Found) error {
-		if len(keys) == 0 {
-			return nil
-		}
-		_, err := delivery.VerifySignature(ctx, f, keys)
-		return err
+	case registry && (req.VolumeSize != "" || flags.set != ""):
+		return nil, usagef("volumes are discs and sticks, and %s is a registry", c.to)
 	}
 	platforms, err := parsePlatforms(req.Platforms)
 	if err != nil {
 		return nil, err
 	}
-	if c.items, err = a.items(ctx, req.Refs, c.to, platforms, check); err != nil {
+	if c.found, err = a.findAll(ctx, req.Refs); err != nil {
+		return nil, err
+	}
+	for _, f := range c.found {
+		c.carried = append(c.carried, delivery.CarriedOf(f))
+		if len(keys) == 0 {
+			continue
+		}
+		if _, err := delivery.VerifySignature(ctx, f, keys); err != nil {
+			return nil, err
+		}
+	}
+	if c.items, err = items(c.found, c.to, platforms); err != nil {
 		return nil, err
 	}
 	c.sites, err = a.sites(ctx, req, c.to, platforms)
 	return c, err
 }
 
+// oneDrive reports whether the source is media that somebody can change.
+func (c *copying) oneDrive() bool {
+	return c.Terminal && len(c.req.Refs) == 1 && len(c.found) > 0 && c.found[0].Media != nil
+}
+
+// dry reports whether nothing is to be copied.
+func (c *copying) dry() bool { return c.flags.dryRun || c.flags.plan != "" }
+
 // run plans, and does what is to be done with the plan.
 func (c *copying) run(ctx context.Context, follow *mirror.Document) (err error) {
+	if c.req.VolumeSize != "" || c.flags.set != "" {
+		return c.runVolumes(ctx, follow)
+	}
 	dst, closeDst, err := c.destination(ctx)
 	if err != nil {
 		return err
@@ -158,30 +221,98 @@ func (c *copying) run(ctx context.Context, follow *mirror.Document) (err error) 
 	if err != nil {
 		return explainPlatform(err)
 	}
-	if follow != nil {
-		if err := plan.Follow(*follow); err != nil {
-			return fmt.Errorf("%s: %w", c.flags.fromPlan, err)
-		}
+	if err := c.follow(plan, follow); err != nil {
+		return err
 	}
-	result := newMirrored(plan, c.to.String())
-	if c.flags.plan != "" {
-		request, err := json.Marshal(c.req)
-		if err != nil {
-			return err
-		}
-		if err := writePlan(c.flags.plan, plan.Document(request)); err != nil {
-			return err
-		}
+	if err := c.savePlan(plan); err != nil {
+		return err
 	}
 	if err := c.allowed(ctx, plan, dst); err != nil {
 		return err
 	}
-	if result.DryRun = c.flags.dryRun || c.flags.plan != ""; !result.DryRun {
-		if err := plan.Execute(ctx, mirror.ExecuteOptions{Progress: c.out.Progress("copying")}); err != nil {
-			return fmt.Errorf("mirror to %s: %w", c.to, c.explainAbsent(ctx, err))
+	result := newMirrored(plan, c.to.String())
+	if c.to.Place == artifact.PlaceMedia {
+		if err := c.room(plan, c.to); err != nil {
+			return err
 		}
 	}
+	if result.DryRun = c.dry(); result.DryRun {
+		return c.out.Result(result, result.text)
+	}
+	if media, ok := dst.(*mirror.Media); ok {
+		var read mirror.Amount
+		read, err = c.copyToMedia(ctx, plan, media, c.to)
+		result.ReadBack, result.ReadBackBytes = read.Blobs, read.Bytes
+	} else {
+		err = c.execute(ctx, plan, c.to)
+	}
+	if err != nil {
+		return err
+	}
 	return c.out.Result(result, result.text)
+}
+
+// follow fails when the plan is not the one that was written down.
+func (c *copying) follow(plan *mirror.Plan, d *mirror.Document) error {
+	if d == nil {
+		return nil
+	}
+	if err := plan.Follow(*d); err != nil {
+		return fmt.Errorf("%s: %w", c.flags.fromPlan, err)
+	}
+	return nil
+}
+
+// savePlan writes the plan down where that was asked for.
+func (c *copying) savePlan(plan *mirror.Plan) error {
+	if c.flags.plan == "" {
+		return nil
+	}
+	request, err := json.Marshal(c.req)
+	if err != nil {
+		return err
+	}
+	return writePlan(c.flags.plan, plan.Document(request))
+}
+
+// execute carries out a plan.
+func (c *copying) execute(ctx context.Context, plan *mirror.Plan, to artifact.Location) error {
+	opts := mirror.ExecuteOptions{Progress: c.out.Progress("copying"), Piecemeal: c.volumesFor(plan.Absent()) != nil}
+	if err := plan.Execute(ctx, opts); err != nil {
+		return fmt.Errorf("mirror to %s: %w", to, c.explainAbsent(err))
+	}
+	return nil
+}
+
+// copyToMedia carries out a plan onto media and makes sure that it can be taken
+// away.
+func (c *copying) copyToMedia(ctx context.Context, plan *mirror.Plan, media *mirror.Media, to artifact.Location) (mirror.Amount, error) {
+	if err := c.execute(ctx, plan, to); err != nil {
+		return mirror.Amount{}, err
+	}
+	if c.flags.noReadback {
+		return mirror.Amount{}, nil
+	}
+	read, err := media.ReadBack(ctx, plan, c.out.Progress("reading back"))
+	if err != nil {
+		return read, withHint(fmt.Errorf("%s: %w", to, err), "the disk does not give back what was written to it: take another one, and do not trust this one again")
+	}
+	return read, nil
+}
+
+// room fails when the file system that to is on does not take what is planned.
+func (c *copying) room(plan *mirror.Plan, to artifact.Location) error {
+	room, err := plan.FindRoom(to.Path)
+	var full *mirror.RoomError
+	if errors.As(err, &full) && full.MaxEntries > 0 {
+		return withHint(fmt.Errorf("%s: %w", to, err), "format the disk as exFAT, or spread it over several: --volume-size fat32")
+	} else if err != nil {
+		return fmt.Errorf("%s: %w", to, err)
+	}
+	if room.Segmented > 0 {
+		c.out.Message("%d blobs are larger than %s takes as one file: they go in segments, which only sealift reads and serves", room.Segmented, room.FileSystem)
+	}
+	return nil
 }
 
 // allowed fails when what is planned cannot end well.
@@ -195,10 +326,10 @@ func (c *copying) allowed(ctx context.Context, plan *mirror.Plan, dst mirror.Des
 	case err != nil || len(left) == 0:
 		return err
 	case !c.flags.allowSparse:
-		return withHint(fmt.Errorf("%s would name %d manifests that are not carried, the first is %s for %s: %w",
-			c.to, len(left), left[0].Digest, platformOf(left[0]), errRefused),
+		return withHint(fmt.Errorf("%s would name what is not carried: %s, %s for %s: %w",
+			c.to, count(len(left), "manifest"), left[0].Digest, platformOf(left[0]), errRefused),
 			"carry all platforms, or try whether the registry takes it without: --allow-sparse")
-	case c.flags.dryRun || c.flags.plan != "":
+	case c.dry():
 		return nil
 	}
 	if err := repo.TrySparse(ctx, left); err != nil {
@@ -239,18 +370,24 @@ func (c *copying) destination(ctx context.Context) (mirror.Destination, func() e
 			return nil, nothing, usagef("%v", err)
 		}
 		return mirror.Repository{Repository: repo}, nothing, nil
-	case c.flags.dryRun || c.flags.plan != "":
+	case c.dry():
 		dst, err := mirror.Peek(c.to.Path)
 		return dst, nothing, err
 	}
-	// A directory is made, but not its parent: a mistyped path, or a disk that is
-	// not mounted, must not fill the root file system.
-	if _, err := os.Stat(filepath.Dir(c.to.Path)); err != nil {
-		return nil, nothing, fmt.Errorf("the directory that %s is to be made in: %w", c.to, err)
-	}
-	m, err := mirror.OpenMedia(ctx, c.to.Path, mirror.MediaOptions{Tool: "sealift " + Version()})
+	m, err := c.openMedia(ctx, c.to, mirror.MediaOptions{})
 	if err != nil {
 		return nil, nothing, err
 	}
 	return m, m.Close, nil
+}
+
+// openMedia opens media for writing.
+func (c *copying) openMedia(ctx context.Context, to artifact.Location, opts mirror.MediaOptions) (*mirror.Media, error) {
+	// A directory is made, but not its parent: a mistyped path, or a disk that is
+	// not mounted, must not fill the root file system.
+	if _, err := os.Stat(filepath.Dir(to.Path)); err != nil {
+		return nil, fmt.Errorf("the directory that %s is to be made in: %w", to, err)
+	}
+	opts.Tool = "sealift " + Version()
+	return mirror.OpenMedia(ctx, to.Path, opts)
 }

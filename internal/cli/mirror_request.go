@@ -16,6 +16,7 @@ import (
 
 	"github.com/sealift/sealift/artifact"
 	"github.com/sealift/sealift/internal/delivery"
+	"github.com/sealift/sealift/internal/layout"
 	"github.com/sealift/sealift/internal/ui"
 	"github.com/sealift/sealift/mirror"
 )
@@ -27,6 +28,7 @@ type mirrorRequest struct {
 	Destination string   `json:"destination"`
 	Platforms   []string `json:"platforms,omitempty"`
 	Since       []string `json:"since,omitempty"`
+	VolumeSize  string   `json:"volumeSize,omitempty"`
 }
 
 // platformFlag adds --platform.
@@ -47,10 +49,11 @@ func parsePlatforms(words []string) ([]ocispec.Platform, error) {
 	return list, nil
 }
 
-// items finds what is to be mirrored and names it for the destination.
-func (a *app) items(ctx context.Context, refs []string, to artifact.Location, platforms []ocispec.Platform, check func(delivery.Found) error) ([]mirror.Item, error) {
-	var items []mirror.Item
-	seen := map[string]string{}
+// findAll finds what refs name. What several media have under one name, as the
+// volumes of a set do, is read from all of them as from one.
+func (a *app) findAll(ctx context.Context, refs []string) ([]delivery.Found, error) {
+	var all []delivery.Found
+	at := map[string]int{}
 	for _, ref := range refs {
 		list, err := a.find(ctx, ref)
 		if err != nil {
@@ -60,21 +63,39 @@ func (a *app) items(ctx context.Context, refs []string, to artifact.Location, pl
 			if f.Damage != nil {
 				return nil, f.Damage
 			}
-			if err := check(f); err != nil {
-				return nil, err
+			key := f.Name + "@" + f.Descriptor.Digest.String()
+			i, twice := at[key]
+			switch {
+			case !twice:
+				at[key] = len(all)
+				all = append(all, f)
+			case f.Media != nil && all[i].Media != nil:
+				if all[i].Media, err = layout.Join(all[i].Media, f.Media); err != nil {
+					return nil, err
+				}
+				all[i].Store = all[i].Media.Repository(f.Repository)
 			}
-			item, err := newItem(f, to, platforms)
-			if err != nil {
-				return nil, err
-			}
-			if other, twice := seen[item.Name]; twice && other != f.Name {
-				return nil, usagef("%s and %s would both become %s; mirror them into repositories of their own", other, f.Name, item.Name)
-			} else if twice {
-				continue
-			}
-			seen[item.Name] = f.Name
-			items = append(items, item)
 		}
+	}
+	return all, nil
+}
+
+// items names what was found for the destination.
+func items(list []delivery.Found, to artifact.Location, platforms []ocispec.Platform) ([]mirror.Item, error) {
+	var items []mirror.Item
+	seen := map[string]string{}
+	for _, f := range list {
+		item, err := newItem(f, to, platforms)
+		if err != nil {
+			return nil, err
+		}
+		if other, twice := seen[item.Name]; twice && other == f.Name {
+			return nil, usagef("%s is not the same on all that was given; name it by its digest", f.Name)
+		} else if twice {
+			return nil, usagef("%s and %s would both become %s; mirror them into repositories of their own", other, f.Name, item.Name)
+		}
+		seen[item.Name] = f.Name
+		items = append(items, item)
 	}
 	return items, nil
 }
@@ -108,7 +129,11 @@ func (a *app) sites(ctx context.Context, req mirrorRequest, to artifact.Location
 	if len(req.Since) == 0 {
 		return nil, nil
 	}
-	items, err := a.items(ctx, req.Since, artifact.Location{Place: artifact.PlaceMedia, Path: to.Path}, platforms, func(delivery.Found) error { return nil })
+	list, err := a.findAll(ctx, req.Since)
+	if err != nil {
+		return nil, fmt.Errorf("--since: %w", err)
+	}
+	items, err := items(list, artifact.Location{Place: artifact.PlaceMedia, Path: to.Path}, platforms)
 	if err != nil {
 		return nil, fmt.Errorf("--since: %w", err)
 	}
@@ -120,24 +145,21 @@ const maxAbsent = 10
 
 // explainAbsent lists what neither side has, and what sources that are deltas say
 // they build on.
-func (c *copying) explainAbsent(ctx context.Context, err error) error {
+func (c *copying) explainAbsent(err error) error {
 	var absent *mirror.AbsentError
 	if !errors.As(err, &absent) {
 		return err
+	}
+	if missing := c.volumesFor(absent.Content); missing != nil {
+		return &volumesError{missing, err}
 	}
 	errs := []error{err}
 	for _, d := range absent.Content[:min(len(absent.Content), maxAbsent)] {
 		errs = append(errs, fmt.Errorf("missing: %s, %s", d.Digest, ui.Bytes(d.Size)))
 	}
-	for _, ref := range c.req.Refs {
-		list, findErr := c.find(ctx, ref)
-		if findErr != nil {
-			continue // it was found before
-		}
-		for _, f := range list {
-			for _, b := range delivery.CarriedOf(f).Base {
-				errs = append(errs, fmt.Errorf("%s builds on %s, %s", f.Name, b.Name, b.Digest))
-			}
+	for i, f := range c.found {
+		for _, b := range c.carried[i].Base {
+			errs = append(errs, fmt.Errorf("%s builds on %s, %s", f.Name, b.Name, b.Digest))
 		}
 	}
 	return errors.Join(errs...)

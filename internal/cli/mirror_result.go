@@ -26,7 +26,12 @@ type mirrored struct {
 	Absent       int   `json:"absent,omitempty"`
 	AbsentBytes  int64 `json:"absentBytes,omitempty"`
 	ResumedBytes int64 `json:"resumedBytes,omitempty"`
-	DryRun       bool  `json:"dryRun,omitempty"`
+	// ReadBack counts what was read from the disk again.
+	ReadBack      int   `json:"readBack,omitempty"`
+	ReadBackBytes int64 `json:"readBackBytes,omitempty"`
+	// Set is nil unless the copy is spread over volumes.
+	Set    *mirroredSet `json:"set,omitempty"`
+	DryRun bool         `json:"dryRun,omitempty"`
 }
 
 type mirroredRoot struct {
@@ -94,7 +99,7 @@ func (m mirrored) text(w io.Writer) {
 			r.partsText(w)
 		}
 		if r.LeftManifests > 0 {
-			fmt.Fprintf(w, "  carried for %s only; %d manifests for other platforms are left out\n", strings.Join(r.Platforms, ", "), r.LeftManifests)
+			fmt.Fprintf(w, "  carried for %s only; %s for other platforms left out\n", strings.Join(r.Platforms, ", "), count(r.LeftManifests, "manifest"))
 		}
 		for _, b := range r.Base {
 			fmt.Fprintf(w, "  builds on %s, %s\n", b.Name, b.Digest)
@@ -105,17 +110,23 @@ func (m mirrored) text(w io.Writer) {
 		verb, replaced = "would copy", "would replace what is"
 	}
 	fmt.Fprintf(w, "%s %s (%d of %d blobs), %s in all, to %s\n", verb, ui.Bytes(m.CopiedBytes), m.Copied, m.Blobs, ui.Bytes(m.Bytes), m.Destination)
+	if m.Set != nil {
+		m.Set.text(w)
+	}
+	if m.ReadBack > 0 {
+		fmt.Fprintf(w, "read back %s from the disk, all good: unmount it and take it away\n", ui.Bytes(m.ReadBackBytes))
+	}
 	if m.Damaged > 0 {
 		fmt.Fprintf(w, "%d of them %s damaged there\n", m.Damaged, replaced)
 	}
 	if m.Left > 0 {
-		fmt.Fprintf(w, "left %s (%d blobs) that is where the delta goes\n", ui.Bytes(m.LeftBytes), m.Left)
+		fmt.Fprintf(w, "left %s (%s) that is where the delta goes\n", ui.Bytes(m.LeftBytes), count(m.Left, "blob"))
 	}
 	if m.DryRun && m.ResumedBytes > 0 {
 		fmt.Fprintf(w, "%s of it has arrived before and will be read again there\n", ui.Bytes(m.ResumedBytes))
 	}
 	if m.Absent > 0 {
-		fmt.Fprintf(w, "%s (%d blobs) is neither at the source nor there\n", ui.Bytes(m.AbsentBytes), m.Absent)
+		fmt.Fprintf(w, "%s (%s) is neither at the source nor there\n", ui.Bytes(m.AbsentBytes), count(m.Absent, "blob"))
 	}
 }
 
@@ -142,7 +153,7 @@ func amount(verb string, blobs int, bytes int64) string {
 	if blobs == 0 {
 		return ""
 	}
-	return fmt.Sprintf("%s %s in %d blobs", verb, ui.Bytes(bytes), blobs)
+	return fmt.Sprintf("%s %s in %s", verb, ui.Bytes(bytes), count(blobs, "blob"))
 }
 
 func nothing(blobs int) string {
@@ -150,4 +161,12 @@ func nothing(blobs int) string {
 		return ""
 	}
 	return "all of it belongs to another, too"
+}
+
+// count writes a number of things.
+func count(n int, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
 }

@@ -151,7 +151,7 @@ func (a *app) verifyBytes(ctx context.Context, r *delivery.Release) error {
 		return err
 	}
 	if n := len(sum.Absent); n > 0 {
-		return withHint(fmt.Errorf("%s: %d blobs are not on this media, the first is %s: %w", r.Name, n, sum.Absent[0].Reason, errdef.ErrNotFound),
+		return withHint(fmt.Errorf("%s: not on this media: %s, %s: %w", r.Name, count(n, "blob"), sum.Absent[0].Reason, errdef.ErrNotFound),
 			"bring the rest onto one disk first: sealift mirror %s DISK", r.Media.Dir())
 	}
 	a.out.Message("%d blobs, %s, all good", sum.Manifests+sum.Blobs, ui.Bytes(sum.Bytes))

@@ -217,18 +217,33 @@ func (l Label) Format() ([]byte, error) {
 }
 
 // Label reads what the media says of itself; media without a label has the zero
-// one. Errors are those of [ParseLabel]; who only wants to know why something is
-// not there may go on without.
-func (l *Layout) Label() (Label, error) {
-	raw, err := l.ReadFile(labelName, maxLabelBytes)
+// one. Of several volumes read as one it is that of the first. Errors are those of
+// [ParseLabel]; who only wants to know why something is not there may go on
+// without.
+func (l *Layout) Label() (Label, error) { return readLabel(l.dirs[0]) }
+
+// Labels reads the label of each of the volumes that are read as one.
+func (l *Layout) Labels() ([]Label, error) {
+	labels := make([]Label, len(l.dirs))
+	for i, dir := range l.dirs {
+		var err error
+		if labels[i], err = readLabel(dir); err != nil {
+			return nil, err
+		}
+	}
+	return labels, nil
+}
+
+func readLabel(dir string) (Label, error) {
+	raw, err := newLayout(nil, dir).ReadFile(labelName, maxLabelBytes)
 	if errors.Is(err, fs.ErrNotExist) {
 		return Label{}, nil
 	} else if err != nil {
-		return Label{}, fmt.Errorf("read %s: %w", labelName, err)
+		return Label{}, fmt.Errorf("read label: %w", err)
 	}
 	label, err := ParseLabel(raw)
 	if err != nil {
-		return Label{}, fmt.Errorf("%s: %w", labelName, err)
+		return Label{}, fmt.Errorf("%s of %s: %w", labelName, dir, err)
 	}
 	return label, nil
 }

@@ -1,0 +1,273 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/sealift/sealift/artifact"
+	"github.com/sealift/sealift/internal/delivery"
+	"github.com/sealift/sealift/internal/ui"
+	"github.com/sealift/sealift/mirror"
+)
+
+// volumePlace stands in DEST for the number of a volume.
+const volumePlace = "{n}"
+
+// maxSegmentBytes is the largest file of FAT32.
+const maxSegmentBytes = 4<<30 - 1
+
+// volumeKinds are volumes that people ask for by name. Discs have Joliet names, of
+// at most 64 letters; a stick sold with 32 GB is the largest that is formatted as
+// FAT32 by default, and a directory there takes about 10,900 blobs.
+var volumeKinds = map[string]mirror.VolumeOptions{
+	"cd":    {Bytes: 703_125 * 1024, BlockBytes: 2048, NameBytes: 64},
+	"dvd":   {Bytes: 4_700_372_992, BlockBytes: 2048, NameBytes: 64},
+	"bd":    {Bytes: 25_025_314_816, BlockBytes: 2048, NameBytes: 64},
+	"fat32": {Bytes: 31_000_000_000, BlockBytes: 32 << 10, FileBytes: maxSegmentBytes, Entries: 10_900},
+}
+
+// parseVolumeSize reads --volume-size.
+func parseVolumeSize(s string) (mirror.VolumeOptions, error) {
+	if kind, ok := volumeKinds[strings.ToLower(s)]; ok {
+		return kind, nil
+	}
+	n, err := ui.ParseBytes(s)
+	if err != nil || n <= 0 {
+		return mirror.VolumeOptions{}, withHint(usagef("--volume-size wants a size or one of cd, dvd, bd and fat32, got %q", s), "as in --volume-size 4.7GB")
+	}
+	return mirror.VolumeOptions{Bytes: n}, nil
+}
+
+// volumes is a copy onto several volumes.
+type volumes struct {
+	*copying
+	plan *mirror.Plan
+	set  *mirror.Set
+}
+
+// runVolumes makes the set and writes its volumes, or the one that was asked for.
+func (c *copying) runVolumes(ctx context.Context, follow *mirror.Document) error {
+	opts := mirror.PlanOptions{Sites: c.sites}
+	plan, err := mirror.NewPlan(ctx, mirror.Empty(), c.items, opts)
+	if err != nil {
+		return explainPlatform(err)
+	}
+	if err := c.follow(plan, follow); err != nil {
+		return err
+	}
+	v := &volumes{copying: c, plan: plan}
+	if v.set, err = c.volumeSet(plan); err != nil {
+		return err
+	}
+	if c.flags.volume > len(v.set.Volumes) {
+		return usagef("--volume %d: the set has %d", c.flags.volume, len(v.set.Volumes))
+	}
+	if err := c.savePlan(plan); err != nil {
+		return err
+	}
+	result := newMirrored(plan, c.to.String())
+	result.Set = newMirroredSet(v.set)
+	if result.DryRun = c.dry(); result.DryRun {
+		return c.out.Result(result, result.text)
+	}
+	if err := plan.Complete(); err != nil {
+		return fmt.Errorf("mirror to %s: %w", c.to, c.explainAbsent(err))
+	}
+	numbers, err := v.numbers()
+	if err != nil {
+		return err
+	}
+	for i, n := range numbers {
+		read, err := v.write(ctx, n, i > 0)
+		if err != nil {
+			return err
+		}
+		result.ReadBack += read.Blobs
+		result.ReadBackBytes += read.Bytes
+		result.Set.Written = append(result.Set.Written, n)
+	}
+	return c.out.Result(result, result.text)
+}
+
+// volumeSet is that of --set, or made anew.
+func (c *copying) volumeSet(plan *mirror.Plan) (*mirror.Set, error) {
+	if c.flags.set != "" {
+		set, err := mirror.ReadSet(c.flags.set)
+		if err != nil {
+			return nil, withHint(err, "give the directory of any volume of the set: --set DIR")
+		}
+		return set, nil
+	}
+	opts, err := parseVolumeSize(c.req.VolumeSize)
+	if err != nil {
+		return nil, err
+	}
+	set, err := plan.Split(opts)
+	if err != nil {
+		return nil, withHint(usagef("--volume-size: %v", err), "take larger volumes, or others")
+	}
+	return set, nil
+}
+
+// numbers are the volumes to be written. Where they all go to one place, somebody
+// has to change the disc.
+func (v *volumes) numbers() ([]int, error) {
+	if v.flags.volume > 0 {
+		return []int{v.flags.volume}, nil
+	}
+	if len(v.set.Volumes) > 1 && !strings.Contains(v.to.Path, volumePlace) && !v.Terminal {
+		return nil, withHint(usagef("there are %d volumes, and nobody is here to change the disc", len(v.set.Volumes)),
+			"write one at a time with --volume 1, or into a directory each: %s-%s", v.to, volumePlace)
+	}
+	var all []int
+	for i := range v.set.Volumes {
+		all = append(all, i+1)
+	}
+	return all, nil
+}
+
+// place is the directory of a volume.
+func (v *volumes) place(n int) artifact.Location {
+	to := v.to
+	to.Path = strings.ReplaceAll(to.Path, volumePlace, strconv.Itoa(n))
+	return to
+}
+
+// write makes one volume; next says that the disc of another may still be in.
+func (v *volumes) write(ctx context.Context, n int, next bool) (read mirror.Amount, err error) {
+	to := v.place(n)
+	if next && to.Path == v.to.Path {
+		if err := v.changeDisc(ctx, n, v.to.String()); err != nil {
+			return read, err
+		}
+	}
+	media, err := v.openVolume(ctx, to, n)
+	if err != nil {
+		return read, err
+	}
+	defer func() { err = errors.Join(err, media.Close()) }()
+	plan, err := v.plan.Volume(ctx, media, v.set, n, mirror.PlanOptions{})
+	if err != nil {
+		return read, err
+	}
+	if err := v.room(plan, to); err != nil {
+		return read, err
+	}
+	v.out.Message("volume %d of %d goes to %s", n, len(v.set.Volumes), to)
+	return v.copyToMedia(ctx, plan, media, to)
+}
+
+// openVolume opens a disc, and asks for another one while it is the wrong one.
+func (v *volumes) openVolume(ctx context.Context, to artifact.Location, n int) (*mirror.Media, error) {
+	for {
+		media, err := v.openMedia(ctx, to, mirror.MediaOptions{Set: v.set, Volume: n, MaxFileBytes: v.set.Options.FileBytes})
+		var wrong *mirror.VolumeError
+		if !errors.As(err, &wrong) {
+			return media, err
+		}
+		if !v.Terminal || to.Path != v.to.Path || v.flags.volume > 0 {
+			return nil, withHint(err, "give volume %d of the set %s, or a directory that is empty", n, v.set.ID)
+		}
+		v.out.Warn("%v", err)
+		if err := v.changeDisc(ctx, n, v.to.String()); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// changeDisc waits until somebody says that the disc is in.
+func (a *app) changeDisc(ctx context.Context, n int, place string) error {
+	a.out.Question("insert the disc for volume %d at %s and press Enter", n, place)
+	_, err := ask(ctx, func() (string, error) {
+		var line [1]byte
+		for {
+			if _, err := a.In.Read(line[:]); err != nil || line[0] == '\n' {
+				return "", err
+			}
+		}
+	})
+	if errors.Is(err, io.EOF) {
+		return withHint(errors.New("nobody is here to change the disc"), "run the same command again with the disc of volume %d", n)
+	}
+	return err
+}
+
+// volumesError says that the rest of a copy is on other volumes.
+type volumesError struct {
+	missing []int
+	err     error
+}
+
+func (e *volumesError) Error() string {
+	return fmt.Sprintf("%v; the rest is on volume %s", e.err, delivery.Numbers(e.missing))
+}
+
+func (e *volumesError) Unwrap() error { return e.err }
+
+// volumesFor returns the numbers of the volumes that have what is absent, when all
+// of it is on volumes that are not read; else nil.
+func (c *copying) volumesFor(absent []ocispec.Descriptor) []int {
+	var numbers []int
+	for _, d := range absent {
+		on := c.elsewhere(d.Digest)
+		if len(on) == 0 {
+			return nil
+		}
+		numbers = append(numbers, on...)
+	}
+	slices.Sort(numbers)
+	return slices.Compact(numbers)
+}
+
+func (c *copying) elsewhere(d digest.Digest) []int {
+	for _, carried := range c.carried {
+		if on := carried.Elsewhere(d); len(on) > 0 {
+			return on
+		}
+	}
+	return nil
+}
+
+// mirroredSet is the volume set of the result of mirror.
+type mirroredSet struct {
+	ID       string           `json:"id"`
+	Capacity int64            `json:"capacity"`
+	Volumes  []mirroredVolume `json:"volumes"`
+	// Written are the volumes that were written or were whole.
+	Written []int `json:"written,omitempty"`
+}
+
+type mirroredVolume struct {
+	Volume int `json:"volume"`
+	// Blobs are on this volume and no other, but for segments.
+	Blobs int `json:"blobs"`
+	// Bytes is 0 where nobody has worked it out.
+	Bytes int64 `json:"bytes,omitempty"`
+}
+
+func newMirroredSet(set *mirror.Set) *mirroredSet {
+	m := &mirroredSet{ID: set.ID, Capacity: set.Options.Bytes}
+	for i, v := range set.Volumes {
+		m.Volumes = append(m.Volumes, mirroredVolume{i + 1, len(v.Blobs), v.Bytes})
+	}
+	return m
+}
+
+func (m *mirroredSet) text(w io.Writer) {
+	fmt.Fprintf(w, "set %s, %d volumes of %s\n", m.ID, len(m.Volumes), ui.Bytes(m.Capacity))
+	for _, v := range m.Volumes {
+		size := ""
+		if v.Bytes > 0 {
+			size = ", " + ui.Bytes(v.Bytes) + " in all"
+		}
+		fmt.Fprintf(w, "  volume %d  %s of its own%s\n", v.Volume, count(v.Blobs, "blob"), size)
+	}
+}
