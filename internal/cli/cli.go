@@ -95,6 +95,9 @@ func Main(ctx context.Context, args []string, process Process) int {
 	if err == nil {
 		return exitOK
 	}
+	if errors.Is(err, errDiffer) {
+		return exitFailure // which was asked for, and is no error to tell of
+	}
 	code := exitCode(ctx, err)
 	advice := hint(err, code)
 	if code == exitInterrupted && !errors.As(err, new(*mirror.IncompleteError)) {
@@ -167,7 +170,7 @@ found, 12 damaged or invalid signature, 13 credentials or password, 14 incomplet
 	root.AddGroup(&cobra.Group{ID: "vendor", Title: "At the vendor:"}, &cobra.Group{ID: "media", Title: "On the way:"}, &cobra.Group{ID: "site", Title: "At the site:"})
 	for group, commands := range map[string][]*cobra.Command{
 		"vendor": {newKeygen(a), newPublish(a), newSign(a)},
-		"media":  {newMirror(a), newVerify(a), newInspect(a), newFingerprint(a)},
+		"media":  {newMirror(a), newVerify(a), newInspect(a), newDiff(a), newFingerprint(a)},
 		"site":   {newServe(a), newInstall(a), newUpgrade(a), newRollback(a), newStatus(a), newHistory(a), newUninstall(a)},
 	} {
 		for _, c := range commands {

@@ -1,0 +1,291 @@
+package delivery_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"math"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/sealift/sealift/artifact"
+	"github.com/sealift/sealift/internal/delivery"
+	"github.com/sealift/sealift/mirror"
+)
+
+// named describes content that is named by what it is.
+func named(name string, size int64) ocispec.Descriptor {
+	return ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer, Digest: digest.FromString(name), Size: size}
+}
+
+// sideOf makes a release of a template of which each component runs an image with
+// the layers that images names, two bytes each.
+func sideOf(t *testing.T, config string, files map[string]string, images map[string][]string) *delivery.Side {
+	t.Helper()
+	template, err := artifact.ParseConfig([]byte(config))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &artifact.Release{App: &artifact.App{Template: template, Config: []byte(config), Files: map[string][]byte{}}, Images: map[string]ocispec.Descriptor{}}
+	for name, text := range files {
+		r.App.Files[name] = []byte(text)
+	}
+	c := &mirror.Closure{Root: named(config+fmt.Sprint(files, images), 100), Members: map[digest.Digest]mirror.Member{}}
+	root := mirror.Member{Descriptor: c.Root}
+	for key, layers := range images {
+		d := named("image of "+strings.Join(layers, " "), 10)
+		d.MediaType = ocispec.MediaTypeImageManifest
+		m := mirror.Member{Descriptor: d, Blobs: []ocispec.Descriptor{named("config", 1)}}
+		for _, l := range layers {
+			m.Blobs = append(m.Blobs, named(l, 2))
+		}
+		c.Members[d.Digest] = m
+		r.Images[key] = d
+		root.Entries = append(root.Entries, d)
+	}
+	c.Members[c.Root.Digest] = root
+	return &delivery.Side{Name: "example.com/shop:" + template.Version, Release: r, Closure: c}
+}
+
+// stored is a template as a release has it.
+func stored(t *testing.T, version, parameters, components string) string {
+	t.Helper()
+	text := fmt.Sprintf(`{"apiVersion":"sealift/v1","kind":"App","id":"example.com/shop","version":%q,"platforms":["linux/amd64"],"parameters":{%s},"components":{%s}}`,
+		version, parameters, components)
+	var tree any
+	if err := json.Unmarshal([]byte(text), &tree); err != nil {
+		t.Fatalf("%v: %s", err, text)
+	}
+	raw, err := json.Marshal(tree) // canonical, of what is that simple
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(raw)
+}
+
+func TestCompareComponents(t *testing.T) {
+	t.Parallel()
+	const web = `"web":{"image":"example.com/web:1"}`
+	one := map[string][]string{"web": {"base", "web"}}
+	for _, tt := range []struct {
+		name                  string
+		before, after         string
+		oldImages, newImages  map[string][]string
+		want                  []delivery.ComponentDiff
+		wantImages            delivery.Counts
+		wantLayers, wantBytes int64 // added layers, needed
+	}{
+		{
+			name: "nothing", before: web, after: web, oldImages: one, newImages: one,
+			want: []delivery.ComponentDiff{}, wantImages: delivery.Counts{Shared: 1}, wantBytes: 100, // the other root
+		},
+		{
+			name:   "fields, and the short form of a port is no change",
+			before: `"web":{"image":"example.com/web:1","env":{"A":1,"B":"b"},"ports":{"http":80}}`,
+			after:  `"web":{"image":"example.com/web:1","args":["x"],"env":{"A":1,"C":false},"ports":{"http":{"port":80}}}`, oldImages: one, newImages: one,
+			want: []delivery.ComponentDiff{{Key: "web", Change: delivery.Changed, Fields: []delivery.Change{
+				{Field: "args", New: []any{"x"}}, {Field: "env.B", Old: "b"}, {Field: "env.C", New: false},
+			}}},
+			wantImages: delivery.Counts{Shared: 1}, wantBytes: 100,
+		},
+		{
+			name:   "another image under the same reference",
+			before: web, after: web, oldImages: one, newImages: map[string][]string{"web": {"base", "new", "newer"}},
+			want: []delivery.ComponentDiff{{Key: "web", Change: delivery.Changed,
+				Digest: &delivery.Pair{Old: digest.FromString("image of base web").String(), New: digest.FromString("image of base new newer").String()},
+				Layers: &delivery.SetDiff{Counts: delivery.Counts{Added: 2, Removed: 1, Shared: 1}, AddedBytes: 4, RemovedBytes: 2, SharedBytes: 2}}},
+			wantImages: delivery.Counts{Added: 1, Removed: 1}, wantLayers: 2, wantBytes: 114,
+		},
+		{
+			name:      "renamed, and added",
+			before:    `"db":{"image":"example.com/db:1"},` + web,
+			after:     `"store":{"image":"example.com/db:1","aliases":["old","db"]},"third":{"image":"example.com/db:1","aliases":["fourth"]},` + web,
+			oldImages: map[string][]string{"web": {"base"}, "db": {"base"}},
+			newImages: map[string][]string{"web": {"base"}, "store": {"base"}, "third": {"base"}},
+			want: []delivery.ComponentDiff{
+				{Key: "store", Change: delivery.Changed, RenamedFrom: "db"},
+				{Key: "third", Change: delivery.Added, Image: &delivery.Pair{New: "example.com/db:1"}, Digest: &delivery.Pair{New: digest.FromString("image of base").String()}},
+			},
+			wantImages: delivery.Counts{Shared: 1}, wantBytes: 100,
+		},
+		{
+			name:   "removed",
+			before: `"db":{"image":"example.com/db:1"},` + web, after: web,
+			oldImages: map[string][]string{"web": {"base", "web"}, "db": {"db"}}, newImages: one,
+			want: []delivery.ComponentDiff{{Key: "db", Change: delivery.Removed,
+				Image: &delivery.Pair{Old: "example.com/db:1"}, Digest: &delivery.Pair{Old: digest.FromString("image of db").String()}}},
+			wantImages: delivery.Counts{Removed: 1, Shared: 1}, wantBytes: 100,
+		},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			d := delivery.Compare(sideOf(t, stored(t, "1.0.0", "", tt.before), nil, tt.oldImages),
+				sideOf(t, stored(t, "1.1.0", "", tt.after), nil, tt.newImages), delivery.CompareOptions{})
+			if diff := cmp.Diff(tt.want, d.Components); diff != "" {
+				t.Errorf("Components (-want +got):\n%s", diff)
+			}
+			if diff := cmp.Diff(&tt.wantImages, d.Images); diff != "" {
+				t.Errorf("Images (-want +got):\n%s", diff)
+			}
+			if int64(d.Layers.Added) != tt.wantLayers || d.Bytes[0].Needed != tt.wantBytes {
+				t.Errorf("%d layers and %d bytes are new, want %d and %d", d.Layers.Added, d.Bytes[0].Needed, tt.wantLayers, tt.wantBytes)
+			}
+			if b := d.Bytes[0]; b.New != b.Shared+b.Needed || len(d.Bytes) != 1 {
+				t.Errorf("Bytes = %+v, want one sum that adds up", d.Bytes)
+			}
+			if diff := cmp.Diff([]delivery.Change{{Field: "version", Old: "1.0.0", New: "1.1.0"}}, d.App); diff != "" {
+				t.Errorf("App (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestCompareParameters(t *testing.T) {
+	t.Parallel()
+	const hidden = "(not shown)"
+	for _, tt := range []struct {
+		name, before, after string
+		want                []delivery.ParameterDiff
+	}{
+		{"nothing", `"a":{"type":"string"}`, `"a":{"type":"string"}`, []delivery.ParameterDiff{}},
+		{"new with a default", ``, `"a":{"type":"string","default":"x"}`, []delivery.ParameterDiff{
+			{Name: "a", Change: delivery.Added, Fields: []delivery.Change{{Field: "default", New: "x"}, {Field: "type", New: "string"}}},
+		}},
+		{"new and required", ``, `"a":{"type":"string"}`, []delivery.ParameterDiff{
+			{Name: "a", Change: delivery.Added, Required: true, Fields: []delivery.Change{{Field: "type", New: "string"}}},
+		}},
+		{"without its default", `"a":{"type":"integer","default":1,"maximum":9}`, `"a":{"type":"integer","maximum":5}`, []delivery.ParameterDiff{
+			{Name: "a", Change: delivery.Changed, Required: true, Fields: []delivery.Change{{Field: "default", Old: 1.0}, {Field: "maximum", Old: 9.0, New: 5.0}}},
+		}},
+		{"required as it was", `"a":{"type":"string"}`, `"a":{"type":"string","pattern":"x"}`, []delivery.ParameterDiff{
+			{Name: "a", Change: delivery.Changed, Fields: []delivery.Change{{Field: "pattern", New: "x"}}},
+		}},
+		{"generated", ``, `"a":{"type":"string","secret":true,"generate":{"length":24}}`, []delivery.ParameterDiff{
+			{Name: "a", Change: delivery.Added, Fields: []delivery.Change{{Field: "generate.length", New: 24.0}, {Field: "secret", New: true}, {Field: "type", New: "string"}}},
+		}},
+		{"removed", `"a":{"type":"string","secret":true,"default":"hunter2"}`, ``, []delivery.ParameterDiff{{Name: "a", Change: delivery.Removed}}},
+		{"secret that was none", `"a":{"type":"string","default":"hunter2"}`, `"a":{"type":"string","secret":true,"enum":["hunter3"]}`, []delivery.ParameterDiff{
+			{Name: "a", Change: delivery.Changed, Required: true, Fields: []delivery.Change{
+				{Field: "default", Old: hidden, Secret: true}, {Field: "enum", New: hidden, Secret: true}, {Field: "secret", New: true},
+			}},
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			images := map[string][]string{"web": {"web"}}
+			const web = `"web":{"image":"example.com/web:1"}`
+			d := delivery.Compare(sideOf(t, stored(t, "1.0.0", tt.before, web), nil, images), sideOf(t, stored(t, "1.0.0", tt.after, web), nil, images), delivery.CompareOptions{})
+			if diff := cmp.Diff(tt.want, d.Parameters); diff != "" {
+				t.Errorf("Parameters (-want +got):\n%s", diff)
+			}
+			if raw, err := json.Marshal(d); err != nil || strings.Contains(string(raw), "hunter") {
+				t.Errorf("a secret is told (%v): %s", err, raw)
+			}
+		})
+	}
+}
+
+func TestCompareFiles(t *testing.T) {
+	t.Parallel()
+	images := map[string][]string{"web": {"web"}}
+	config := stored(t, "1.0.0", "", `"web":{"image":"example.com/web:1"}`)
+	before := sideOf(t, config, map[string]string{"same": "x", "gone": "bye\n", "text": "a\nb\n", "binary": "\x00a", "latin": "\xe9", "large": strings.Repeat("x\n", 40_000)}, images)
+	after := sideOf(t, config, map[string]string{"same": "x", "come": "hi\n", "text": "a\nc\n", "binary": "\x00b", "latin": "\xe8", "large": "x\n"}, images)
+	want := map[string]string{
+		"binary": "changed", "come": "added --- come\n+++ come\n@@ -0,0 +1,1 @@\n+hi\n", "gone": "removed --- gone\n+++ gone\n@@ -1,1 +0,0 @@\n-bye\n",
+		"large": "changed", "latin": "changed", "text": "changed --- text\n+++ text\n@@ -1,2 +1,2 @@\n a\n-b\n+c\n",
+	}
+	got := map[string]string{}
+	for _, f := range delivery.Compare(before, after, delivery.CompareOptions{Files: true}).Files {
+		got[f.Name] = strings.TrimSpace(f.Change+" "+f.Unified) + map[bool]string{true: "\n"}[f.Unified != ""]
+		if (f.Digest.Old == "") != (f.Change == delivery.Added) || (f.Digest.New == "") != (f.Change == delivery.Removed) {
+			t.Errorf("%s is %s, with digests %+v", f.Name, f.Change, f.Digest)
+		}
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("Files (-want +got):\n%s", diff)
+	}
+	for _, f := range delivery.Compare(before, after, delivery.CompareOptions{}).Files {
+		if f.Unified != "" {
+			t.Errorf("%s was compared line by line without being asked for", f.Name)
+		}
+	}
+}
+
+// imageSide is an index of one image for each platform.
+func imageSide(name string, platforms ...ocispec.Platform) *delivery.Side {
+	c := &mirror.Closure{Root: named(name, 100), Members: map[digest.Digest]mirror.Member{}}
+	root := mirror.Member{Descriptor: c.Root}
+	for _, p := range platforms {
+		d := named(name+" "+p.Architecture, 10)
+		d.Platform = &p
+		c.Members[d.Digest] = mirror.Member{Descriptor: d, Blobs: []ocispec.Descriptor{named("config", 1), named("layer "+p.Architecture, math.MaxInt64-5)}}
+		root.Entries = append(root.Entries, d)
+	}
+	c.Members[c.Root.Digest] = root
+	return &delivery.Side{Name: name, Closure: c, Configs: map[string]*delivery.ImageConfig{}}
+}
+
+func TestCompareImages(t *testing.T) {
+	t.Parallel()
+	amd64, arm64 := ocispec.Platform{OS: "linux", Architecture: "amd64"}, ocispec.Platform{OS: "linux", Architecture: "arm64"}
+	attestation := ocispec.Platform{OS: "unknown", Architecture: "unknown"}
+	before, after := imageSide("one", amd64), imageSide("two", amd64, arm64, attestation)
+	before.Configs["linux/amd64"] = &delivery.ImageConfig{Entrypoint: []string{"/web"}, User: "1", Env: map[string]string{"GONE": "a", "SAME": "b", "TOKEN": "hunter2"}}
+	after.Configs["linux/amd64"] = &delivery.ImageConfig{Entrypoint: []string{"/bin/sh"}, User: "", Env: map[string]string{"SAME": "b", "TOKEN": "hunter3"}}
+	after.Configs["linux/arm64"] = nil
+	d := delivery.Compare(before, after, delivery.CompareOptions{})
+	want := []delivery.ConfigDiff{{Platform: "linux/amd64", Fields: []delivery.Change{
+		{Field: "entrypoint", Old: []string{"/web"}, New: []string{"/bin/sh"}},
+		{Field: "env.GONE", Old: "(not shown)", Secret: true},
+		{Field: "env.TOKEN", Old: "(not shown)", New: "(not shown)", Secret: true},
+		{Field: "user", Old: "1"},
+	}}}
+	if diff := cmp.Diff(want, d.Configs); diff != "" {
+		t.Errorf("Configs (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff(&delivery.NameDiff{Added: []string{"linux/arm64"}}, d.Platforms); diff != "" {
+		t.Errorf("Platforms (-want +got):\n%s", diff)
+	}
+	// The layer of the attestation is none of an image's.
+	if got := d.Layers.Counts; got != (delivery.Counts{Added: 1, Shared: 1}) {
+		t.Errorf("Layers = %+v, want one added and one shared", got)
+	}
+	// Sizes are what somebody wrote: they must not wrap around.
+	for _, b := range d.Bytes {
+		if b.Old < 0 || b.New < b.Shared || b.Needed < 0 {
+			t.Errorf("Bytes = %+v", b)
+		}
+	}
+	if len(d.Bytes) != 3 || d.Bytes[2].Platform != "linux/arm64" || d.Bytes[2].Old != 0 {
+		t.Errorf("Bytes = %+v, want the whole, and arm64, of which there was nothing, last", d.Bytes)
+	}
+	// A config that is not there is told, and differs from nothing.
+	after.Configs["linux/amd64"] = nil
+	if diff := cmp.Diff([]delivery.ConfigDiff{{Platform: "linux/amd64", Unknown: true}}, delivery.Compare(before, after, delivery.CompareOptions{}).Configs); diff != "" {
+		t.Errorf("Configs (-want +got):\n%s", diff)
+	}
+}
+
+// One root is the same wherever some of it is absent, until what refers to it differs.
+func TestCompareSame(t *testing.T) {
+	t.Parallel()
+	amd64 := ocispec.Platform{OS: "linux", Architecture: "amd64"}
+	whole, sparse := imageSide("one", amd64), imageSide("one")
+	if !delivery.Compare(whole, sparse, delivery.CompareOptions{}).Same {
+		t.Error("one root that is sparse is not the same")
+	}
+	signed := imageSide("one", amd64)
+	root := signed.Closure.Members[signed.Closure.Root.Digest]
+	root.Proofs = append(root.Proofs, named("signature", 10))
+	signed.Closure.Members[signed.Closure.Root.Digest] = root
+	if delivery.Compare(whole, signed, delivery.CompareOptions{}).Same {
+		t.Error("one root with another signature is the same")
+	}
+	if delivery.Compare(whole, imageSide("two", amd64), delivery.CompareOptions{}).Same {
+		t.Error("two roots are the same")
+	}
+}
