@@ -34,7 +34,7 @@ var layers = [][]string{
 	{"internal/publish", "internal/target/compose"},
 	{"internal/site"},
 	{"internal/delivery"},
-	{"internal/ui"},
+	{"internal/ui", "internal/ui/uitest"},
 	{"internal/cli"},
 	{"cmd/sealift", "test"},
 	{"test/bench", "test/real"},
@@ -213,6 +213,7 @@ func TestPackageComments(t *testing.T) {
 
 // directModules says of each direct dependency what it is for.
 var directModules = map[string]string{
+	"github.com/creack/pty":                             "tests: programs on a terminal of their own",
 	"github.com/cyberphone/json-canonicalization":       "RFC 8785; sigstore uses it too",
 	"github.com/google/go-cmp":                          "tests: differences",
 	"github.com/google/go-containerregistry":            "types that cosign's API speaks; builds the example's images",
@@ -225,6 +226,8 @@ var directModules = map[string]string{
 	"github.com/sigstore/sigstore":                      "keys and verifiers",
 	"github.com/sigstore/sigstore-go":                   "sigstore bundles",
 	"github.com/spf13/cobra":                            "the command line",
+	"github.com/vbauerster/cupwriter":                   "the terminal as mpb sees it",
+	"github.com/vbauerster/mpb/v8":                      "bars on a terminal",
 	"go.yaml.in/yaml/v3":                                "templates, with the position of every value",
 	"golang.org/x/mod":                                  "SemVer",
 	"golang.org/x/sync":                                 "errgroup",

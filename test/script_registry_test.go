@@ -34,6 +34,7 @@ type testRegistry struct {
 	handler        http.Handler
 	user, password string
 	stalled        chan struct{} // closed once a request stalls
+	cut            chan struct{} // closed to break that request's connection
 
 	mu     sync.Mutex
 	counts map[string]int64
@@ -72,7 +73,7 @@ func cmdRegistry(ts *testscript.TestScript, neg bool, args []string) {
 			API:     config.ConfigAPI{Manifest: config.ConfigAPIManifest{SparseIndex: &sparse}},
 			Log:     slog.New(slog.DiscardHandler),
 		})
-		r := &testRegistry{handler: store, stalled: make(chan struct{}), counts: map[string]int64{}, fault: kind, budget: budget}
+		r := &testRegistry{handler: store, stalled: make(chan struct{}), cut: make(chan struct{}), counts: map[string]int64{}, fault: kind, budget: budget}
 		r.user, r.password, _ = strings.Cut(credentials, ":")
 		server := httptest.NewServer(r)
 		ts.Defer(func() {
@@ -172,7 +173,10 @@ func (b *blobWriter) Write(p []byte) (int, error) {
 	}
 	if happens == faultStall {
 		_ = http.NewResponseController(b.ResponseWriter).Flush()
-		<-b.done
+		select {
+		case <-b.done:
+		case <-b.registry.cut:
+		}
 	}
 	b.broken = true
 	return n, io.ErrClosedPipe
@@ -188,6 +192,13 @@ func cmdUp(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("%s is not down", args[0])
 	}
 	r.down, r.fault = false, faultNone
+}
+
+// cmdReconnect breaks the connection of a registry that stalls, which then answers
+// again.
+func cmdReconnect(ts *testscript.TestScript, neg bool, args []string) {
+	need(ts, !neg && len(args) == 1 && sceneOf(ts).registries[args[0]] != nil, "reconnect VAR")
+	close(sceneOf(ts).registries[args[0]].cut)
 }
 
 // cmdRequests checks how often something was asked of a registry since the last

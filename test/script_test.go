@@ -55,13 +55,19 @@ func TestScript(t *testing.T) {
 			"image":      cmdImage,
 			"interrupt":  cmdInterrupt,
 			"keys":       cmdKeys,
+			"left":       cmdLeft,
 			"lock":       cmdLock,
+			"press":      cmdPress,
 			"pushimage":  cmdPushImage,
+			"reconnect":  cmdReconnect,
 			"registry":   cmdRegistry,
 			"relabel":    cmdRelabel,
 			"requests":   cmdRequests,
+			"resize":     cmdResize,
+			"screen":     cmdScreen,
 			"scrub":      cmdScrub,
 			"tag":        cmdTag,
+			"terminal":   cmdTerminal,
 			"truncate":   cmdTruncate,
 			"up":         cmdUp,
 		},
@@ -72,6 +78,7 @@ func TestScript(t *testing.T) {
 type scene struct {
 	registries  map[string]*testRegistry // by variable
 	interrupted *exec.Cmd
+	terminal    *terminal
 }
 
 type sceneKey struct{}

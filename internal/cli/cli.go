@@ -47,6 +47,9 @@ type Process struct {
 	Environ []string
 	// Terminal says that a person sits at In and Err.
 	Terminal bool
+	// TerminalSize returns the columns and rows of Err's terminal as they are now, 0
+	// where it does not say.
+	TerminalSize func() (width, height int)
 	// ReadPassword reads a line from the terminal without showing it. It may
 	// block after ctx has ended.
 	ReadPassword func() ([]byte, error)
@@ -57,12 +60,16 @@ type Process struct {
 
 // System returns the running process.
 func System() Process {
-	stdin := int(os.Stdin.Fd())
+	stdin, stderr := int(os.Stdin.Fd()), int(os.Stderr.Fd())
 	state, _ := term.GetState(stdin) // nil where there is no terminal
 	return Process{
 		In: os.Stdin, Out: os.Stdout, Err: os.Stderr,
 		Getenv: os.Getenv, Environ: os.Environ(),
-		Terminal:     term.IsTerminal(stdin) && term.IsTerminal(int(os.Stderr.Fd())),
+		Terminal: term.IsTerminal(stdin) && term.IsTerminal(stderr),
+		TerminalSize: func() (width, height int) {
+			width, height, _ = term.GetSize(stderr)
+			return width, height
+		},
 		ReadPassword: func() ([]byte, error) { return term.ReadPassword(stdin) },
 		RestoreTerminal: func() {
 			if state != nil {
@@ -113,7 +120,7 @@ func Main(ctx context.Context, args []string, process Process) int {
 
 func (a *app) printer(format ui.Format) {
 	a.out = ui.New(ui.Options{
-		Out: a.Out, Err: a.Err, Format: format, Quiet: a.quiet, Now: a.Now,
+		Out: a.Out, Err: a.Err, Format: format, Quiet: a.quiet, Now: a.Now, Size: a.TerminalSize,
 		Terminal: a.Terminal && a.Getenv("TERM") != "dumb" && a.Getenv("NO_COLOR") == "",
 	})
 }
@@ -159,7 +166,7 @@ found, 12 damaged or invalid signature, 13 credentials or password, 14 incomplet
 		},
 	}
 	flags := root.PersistentFlags()
-	flags.StringVarP(&a.format, "output", "o", string(ui.Text), "write results as `text` or json")
+	flags.StringVarP(&a.format, "output", "o", string(ui.Text), "write results as `text` or json (see sealift help output)")
 	flags.BoolVarP(&a.quiet, "quiet", "q", false, "no progress and no messages, only results and errors")
 	flags.BoolVar(&a.plainHTTP, "plain-http", false, "talk HTTP to every registry (loopback registries always)")
 	flags.StringVar(&a.home, "home", "", "the site's home `DIR` (default $SEALIFT_HOME, else /var/lib/sealift for root, else $XDG_DATA_HOME/sealift or ~/.local/share/sealift)")
@@ -178,7 +185,7 @@ found, 12 damaged or invalid signature, 13 credentials or password, 14 incomplet
 			root.AddCommand(c)
 		}
 	}
-	root.AddCommand(newVersion(a), newProbe(), refTopic())
+	root.AddCommand(newVersion(a), newProbe(), refTopic(), outputTopic())
 	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"text", "json"}, cobra.ShellCompDirectiveNoFileComp))
 	return root
 }

@@ -2,8 +2,8 @@
 // progress, messages and errors on standard error, as text or as JSON.
 //
 // A [Printer] is made once for a command. Text for people follows the terminal:
-// a progress line that redraws itself where there is one, plain lines where
-// there is none. JSON is one document for a result and one line for everything
+// bars that redraw themselves where there is one, plain lines where there is none.
+// JSON is one document for a result and one line for everything
 // else, each with a "type".
 package ui
 
@@ -38,6 +38,9 @@ type Options struct {
 	Quiet bool
 	// Terminal says that Err is a terminal on which lines may be redrawn.
 	Terminal bool
+	// Size returns the columns and rows of the terminal as they are now. Without
+	// it, or where it returns none, there are 80 and 24.
+	Size func() (width, height int)
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
 }
@@ -45,9 +48,9 @@ type Options struct {
 // Printer writes the output of one command. Its methods may be called
 // concurrently.
 type Printer struct {
-	opts Options
-	mu   sync.Mutex
-	line int // width of the progress line that stands on the terminal
+	opts  Options
+	mu    sync.Mutex
+	above io.Writer // writes lines above the bars that stand on the terminal, nil without
 }
 
 // New returns a printer.
@@ -65,7 +68,6 @@ func New(opts Options) *Printer {
 func (p *Printer) Result(v any, text func(w io.Writer)) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.clear()
 	if p.opts.Format == JSON {
 		return p.document(v)
 	}
@@ -119,7 +121,6 @@ func (p *Printer) Warn(format string, args ...any) {
 func (p *Printer) say(kind, text, prefix string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.clear()
 	if p.opts.Format == JSON {
 		p.event(struct {
 			Type string `json:"type"`
@@ -127,14 +128,13 @@ func (p *Printer) say(kind, text, prefix string) {
 		}{kind, text})
 		return
 	}
-	_, _ = fmt.Fprintln(p.opts.Err, prefix+printable(text))
+	p.write(prefix + printable(text) + "\n")
 }
 
 // Error writes the error a command ends with, and what to do next.
 func (p *Printer) Error(err error, hint string, code int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.clear()
 	if p.opts.Format == JSON {
 		var findings artifact.FindingsError
 		errors.As(err, &findings)
@@ -148,16 +148,38 @@ func (p *Printer) Error(err error, hint string, code int) {
 		}{"error", code, err.Error(), hint, findings})
 		return
 	}
+	text := ""
 	for line := range strings.SplitSeq(err.Error(), "\n") {
-		_, _ = fmt.Fprintln(p.opts.Err, "sealift: error: "+printable(line))
+		text += "sealift: error: " + printable(line) + "\n"
 	}
 	if hint != "" {
-		_, _ = fmt.Fprintln(p.opts.Err, "sealift: hint: "+printable(hint))
+		text += "sealift: hint: " + printable(hint) + "\n"
 	}
+	p.write(text)
 }
 
-// event writes one JSON line to standard error. A failing standard error leaves
-// nobody to tell.
+// write writes whole lines to standard error. A failing standard error leaves nobody
+// to tell.
+func (p *Printer) write(lines string) {
+	w := p.opts.Err
+	if p.above != nil {
+		w = p.above
+	}
+	_, _ = io.WriteString(w, lines)
+}
+
+// size returns the columns and rows of the terminal.
+func (p *Printer) size() (width, height int) {
+	if p.opts.Size != nil {
+		width, height = p.opts.Size()
+	}
+	if width <= 0 || height <= 0 {
+		return 80, 24 // one that does not say
+	}
+	return width, height
+}
+
+// event writes one JSON line to standard error.
 func (p *Printer) event(v any) {
 	enc := json.NewEncoder(p.opts.Err)
 	enc.SetEscapeHTML(false)

@@ -5,8 +5,8 @@ import (
 	"errors"
 	"io"
 	"log/slog"
-	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -17,28 +17,26 @@ import (
 	"github.com/sealift/sealift/mirror"
 )
 
-// clock is a time that moves only when it is told to.
-type clock struct{ t time.Time }
-
-func (c *clock) now() time.Time { return c.t }
-
-// session runs the same output through a printer of each kind.
+// session runs the same output through a printer of each kind, in the time of a
+// bubble.
 func session(opts ui.Options) (out, errs string) {
 	var stdout, stderr bytes.Buffer
-	c := &clock{time.Unix(1000, 0)}
-	opts.Out, opts.Err, opts.Now = &stdout, &stderr, c.now
+	opts.Out, opts.Err = &stdout, &stderr
 	p := ui.New(opts)
 	p.Message("hello %s", "there")
 	p.Warn("look out\x1b[2J")
 	g := p.Progress("copying")
-	blob := ocispec.Descriptor{Digest: digest.FromString("x"), Size: 3_000_000}
+	blob := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer, Digest: digest.FromString("x"), Size: 3_000_000}
 	g.Begin(mirror.Amount{Blobs: 2, Bytes: 4_000_000}, mirror.Amount{Blobs: 1, Bytes: blob.Size})
+	g.Start(blob)
 	for range 3 {
-		c.t = c.t.Add(6 * time.Second)
+		time.Sleep(750 * time.Millisecond)
 		g.Advance(blob, 1_000_000)
 	}
+	time.Sleep(3 * time.Second)
 	g.Retrying(blob, errors.New("connection reset"), time.Second)
 	g.Stored(blob)
+	g.End()
 	_ = p.Result(struct {
 		Type string `json:"type"`
 		Name string `json:"name"`
@@ -49,6 +47,7 @@ func session(opts ui.Options) (out, errs string) {
 
 func TestPrinter(t *testing.T) {
 	t.Parallel()
+	blob := `"digest":"` + digest.FromString("x").String() + `","size":3000000,"mediaType":"application/vnd.oci.image.layer.v1.tar"`
 	retry := digest.FromString("x").Encoded()[:12] + ": connection reset; trying again in 1s"
 	tests := []struct {
 		name      string
@@ -59,9 +58,7 @@ func TestPrinter(t *testing.T) {
 			"plain", ui.Options{}, "all done\n",
 			"hello there\n" +
 				"warning: look out\uFFFD[2J\n" +
-				"copying 2.0 MB of 4.0 MB, 167 kB/s, 12s left\n" +
-				"copying 3.0 MB of 4.0 MB, 167 kB/s, 6s left\n" +
-				"copying 4.0 MB of 4.0 MB, 167 kB/s, 0s left\n" +
+				"copying 4.0 MB of 4.0 MB, 100%, 600 kB/s, 0s left, 1 of 2 blobs\n" +
 				retry + "\n" +
 				"sealift: error: first\nsealift: error: second\uFFFD\nsealift: hint: do this\n",
 		},
@@ -71,36 +68,32 @@ func TestPrinter(t *testing.T) {
 				"sealift: error: first\nsealift: error: second\uFFFD\nsealift: hint: do this\n",
 		},
 		{
-			"terminal", ui.Options{Terminal: true}, "all done\n",
-			"hello there\n" +
-				"warning: look out\uFFFD[2J\n" +
-				"\rcopying 2.0 MB of 4.0 MB, 167 kB/s, 12s left" +
-				"\rcopying 3.0 MB of 4.0 MB, 167 kB/s, 6s left " +
-				"\rcopying 4.0 MB of 4.0 MB, 167 kB/s, 0s left" +
-				"\r" + strings.Repeat(" ", 43) + "\r" + retry + "\n" +
-				"sealift: error: first\nsealift: error: second\uFFFD\nsealift: hint: do this\n",
-		},
-		{
 			"json", ui.Options{Format: ui.JSON, Terminal: true}, "{\n  \"apiVersion\": \"sealift/v1\",\n  \"type\": \"done\",\n  \"name\": \"a<b\"\n}\n",
 			`{"type":"message","text":"hello there"}` + "\n" +
 				`{"type":"warning","text":"look out\u001b[2J"}` + "\n" +
-				`{"type":"progress","verb":"copying","bytes":2000000,"total":4000000}` + "\n" +
-				`{"type":"progress","verb":"copying","bytes":3000000,"total":4000000}` + "\n" +
-				`{"type":"progress","verb":"copying","bytes":4000000,"total":4000000}` + "\n" +
-				`{"type":"message","text":"` + retry + `"}` + "\n" +
+				`{"type":"blob","verb":"copying",` + blob + `,"state":"started"}` + "\n" +
+				`{"type":"progress","verb":"copying","bytes":2000000,"total":4000000,"rate":1000000,"eta":2,"blobs":1,"totalBlobs":2}` + "\n" +
+				`{"type":"progress","verb":"copying","bytes":3000000,"total":4000000,"rate":1000000,"eta":1,"blobs":1,"totalBlobs":2}` + "\n" +
+				`{"type":"progress","verb":"copying","bytes":4000000,"total":4000000,"rate":1000000,"eta":0,"blobs":1,"totalBlobs":2}` + "\n" +
+				`{"type":"progress","verb":"copying","bytes":4000000,"total":4000000,"rate":750000,"eta":0,"blobs":1,"totalBlobs":2}` + "\n" +
+				`{"type":"progress","verb":"copying","bytes":4000000,"total":4000000,"rate":600000,"eta":0,"blobs":1,"totalBlobs":2}` + "\n" +
+				`{"type":"blob","verb":"copying",` + blob + `,"state":"retrying","error":"connection reset","wait":1}` + "\n" +
+				`{"type":"blob","verb":"copying",` + blob + `,"state":"stored"}` + "\n" +
 				`{"type":"error","code":12,"error":"first\nsecond\u0007","hint":"do this"}` + "\n",
 		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			out, errs := session(tt.opts)
-			if diff := cmp.Diff(tt.out, out); diff != "" {
-				t.Errorf("stdout (-want +got):\n%s", diff)
-			}
-			if diff := cmp.Diff(tt.errs, errs); diff != "" {
-				t.Errorf("stderr (-want +got):\n%s", diff)
-			}
+			synctest.Test(t, func(t *testing.T) {
+				out, errs := session(tt.opts)
+				if diff := cmp.Diff(tt.out, out); diff != "" {
+					t.Errorf("stdout (-want +got):\n%s", diff)
+				}
+				if diff := cmp.Diff(tt.errs, errs); diff != "" {
+					t.Errorf("stderr (-want +got):\n%s", diff)
+				}
+			})
 		})
 	}
 }
