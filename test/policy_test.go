@@ -26,7 +26,7 @@ const module = "github.com/sealift/sealift/"
 // docs/ARCHITECTURE.md.
 var layers = [][]string{
 	{"artifact"},
-	{"internal/layout", "internal/remote", "internal/archive"},
+	{"internal/layout", "internal/remote", "internal/remote/remotetest", "internal/archive"},
 	{"signer"},
 	{"mirror"},
 	{"registry"},
