@@ -91,6 +91,9 @@ func (c redacting) Do(req *http.Request) (*http.Response, error) {
 		redactError(err)
 		return nil, err
 	}
+	if hasBody(resp) && !isBlob(req) {
+		resp.Body = bound(req.Context(), resp.Body)
+	}
 	// Errors name the request of the response. Where the response says what to ask
 	// next, relative to that, it is left whole.
 	answers := resp.StatusCode/100 == 2 && (resp.Header.Get("Location") != "" || resp.Header.Get("Link") != "")

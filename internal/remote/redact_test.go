@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
@@ -18,6 +19,7 @@ import (
 	"oras.land/oras-go/v2/registry"
 
 	"github.com/sealift/sealift/internal/remote"
+	"github.com/sealift/sealift/internal/remote/remotetest"
 )
 
 // A registry redirects to its storage, with a URL that is a credential. Whatever
@@ -25,9 +27,9 @@ import (
 func TestErrorsShowNoCredentials(t *testing.T) {
 	t.Parallel()
 	const secret = "s3cret"
-	closed := httptest.NewServer(nil)
-	closed.Close()
-	storage := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	const storage, closed = "http://storage.example", "http://closed.example"
+	signed := "?X-Amz-Signature=" + secret + "&X-Amz-Credential=" + secret + "&sig=%73" + secret + "&bad=" + secret
+	store := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case "/broken":
 			panic(http.ErrAbortHandler)
@@ -35,62 +37,74 @@ func TestErrorsShowNoCredentials(t *testing.T) {
 			w.Header().Set("Content-Type", ocispec.MediaTypeImageManifest)
 			w.Header().Set("Content-Length", "3")
 			io.WriteString(w, "abc")
+		case "/loop":
+			w.Header().Set("Location", storage+"/loop"+signed)
+			w.WriteHeader(http.StatusFound)
 		default:
 			w.WriteHeader(http.StatusForbidden)
 		}
-	}))
-	t.Cleanup(storage.Close)
-	signed := "?X-Amz-Signature=" + secret + "&X-Amz-Credential=" + secret + "&sig=%73" + secret + "&bad=" + secret
-	inUserInfo := strings.Replace(storage.URL, "http://", "http://user:"+secret+"@", 1)
+	})
+	inUserInfo := strings.Replace(storage, "http://", "http://user:"+secret+"@", 1)
 	desc := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: digest.FromString("x"), Size: 1}
 	blob := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer, Digest: digest.FromString("x"), Size: 1}
 	for name, location := range map[string]string{
-		"refused":       storage.URL + "/refused" + signed,
-		"broken":        storage.URL + "/broken" + signed,
-		"short":         storage.URL + "/short" + signed,
-		"unreachable":   closed.URL + "/x" + signed,
+		"refused":       storage + "/refused" + signed,
+		"broken":        storage + "/broken" + signed,
+		"short":         storage + "/short" + signed,
+		"unreachable":   closed + "/x" + signed,
 		"in user info":  inUserInfo + "/refused",
-		"as user":       strings.Replace(closed.URL, "http://", "http://"+secret+"@", 1) + "/x",
-		"bad query":     storage.URL + "/refused?a=" + secret + ";b=%zz" + secret,
-		"only a secret": storage.URL + "/refused?" + secret,
+		"as user":       strings.Replace(closed, "http://", "http://"+secret+"@", 1) + "/x",
+		"bad query":     storage + "/refused?a=" + secret + ";b=%zz" + secret,
+		"only a secret": storage + "/refused?" + secret,
+		"bad path":      storage + "/%zz" + signed,
+		"bad scheme":    "ftp://storage.example/x" + signed,
+		"loop":          storage + "/loop" + signed,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-				w.Header().Set("Location", location)
-				w.WriteHeader(http.StatusTemporaryRedirect)
-			}))
-			t.Cleanup(front.Close)
-			repo, err := newClient(t, remote.Options{}).Repository(strings.TrimPrefix(front.URL, "http://") + "/shop")
-			if err != nil {
-				t.Fatal(err)
-			}
-			_, resolveErr := repo.Resolve(t.Context(), "1.0.0")
-			_, manifestErr := repo.Fetch(t.Context(), desc)
-			_, blobErr := repo.Fetch(t.Context(), blob)
-			_, rangeErr := repo.FetchFrom(t.Context(), ocispec.Descriptor{Digest: blob.Digest, Size: 10}, 5)
-			pushErr := repo.Push(t.Context(), desc, strings.NewReader("x"))
-			for _, err := range []error{resolveErr, manifestErr, blobErr, rangeErr, pushErr} {
-				if err == nil {
-					if name != "short" {
-						t.Error("a request = nil, want an error")
-					}
-					continue
+			synctest.Test(t, func(t *testing.T) {
+				net := remotetest.NewNetwork(t)
+				net.Handle("storage.example:80", store)
+				net.Handle("127.0.0.1:80", remotetest.Status(http.StatusTemporaryRedirect, "Location", location))
+				repo, err := newClient(t, remote.Options{Transport: net.Transport()}).Repository("127.0.0.1/shop")
+				if err != nil {
+					t.Fatal(err)
 				}
-				for _, text := range []string{err.Error(), fmt.Sprintf("%+v", err), fmt.Sprintf("%q", err)} {
-					if strings.Contains(text, secret) {
-						t.Errorf("error shows the secret: %s", text)
+				_, resolveErr := repo.Resolve(t.Context(), "1.0.0")
+				manifestErr := opened(repo.Fetch(t.Context(), desc))
+				blobErr := opened(repo.Fetch(t.Context(), blob))
+				rangeErr := opened(repo.FetchFrom(t.Context(), ocispec.Descriptor{Digest: blob.Digest, Size: 10}, 5))
+				pushErr := repo.Push(t.Context(), desc, strings.NewReader("x"))
+				for _, err := range []error{resolveErr, manifestErr, blobErr, rangeErr, pushErr} {
+					if err == nil {
+						if name != "short" {
+							t.Error("a request = nil, want an error")
+						}
+						continue
+					}
+					for _, text := range []string{err.Error(), fmt.Sprintf("%+v", err), fmt.Sprintf("%q", err)} {
+						if strings.Contains(text, secret) {
+							t.Errorf("error shows the secret: %s", text)
+						}
 					}
 				}
-			}
-			if name == "unreachable" && !remote.IsUnreachable(blobErr) || name == "refused" && !remote.IsUnauthorized(blobErr) {
-				t.Errorf("the error lost its kind: %v", blobErr)
-			}
-			if name == "refused" && !strings.Contains(blobErr.Error(), "X-Amz-Signature=REDACTED") {
-				t.Errorf("error = %v, want it to say what was left out", blobErr)
-			}
+				if name == "unreachable" && !remote.IsUnreachable(blobErr) || name == "refused" && !remote.IsUnauthorized(blobErr) {
+					t.Errorf("the error lost its kind: %v", blobErr)
+				}
+				if name == "refused" && !strings.Contains(blobErr.Error(), "X-Amz-Signature=REDACTED") {
+					t.Errorf("error = %v, want it to say what was left out", blobErr)
+				}
+			})
 		})
 	}
+}
+
+// opened closes what was opened and returns why it was not.
+func opened(rc io.ReadCloser, err error) error {
+	if err != nil {
+		return err
+	}
+	return rc.Close()
 }
 
 // What a response says to ask next is asked whole.

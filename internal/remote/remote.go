@@ -7,22 +7,22 @@
 package remote
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
+	"time"
 
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-	"oras.land/oras-go/v2/errdef"
 	"oras.land/oras-go/v2/registry/remote"
 	"oras.land/oras-go/v2/registry/remote/auth"
 	"oras.land/oras-go/v2/registry/remote/credentials"
 	"oras.land/oras-go/v2/registry/remote/errcode"
 	"oras.land/oras-go/v2/registry/remote/retry"
+
+	"github.com/sealift/sealift/artifact"
 )
 
 // Options configure a Client. The zero value talks HTTPS, without credentials.
@@ -35,28 +35,42 @@ type Options struct {
 	// DockerConfig takes credentials from the Docker configuration and the
 	// credential helpers it names.
 	DockerConfig bool
-	// Transport carries the requests; nil means one like http.DefaultTransport
-	// that keeps more connections to one registry.
-	Transport http.RoundTripper
+	// MaxFetches bounds the blobs of one registry that are open for reading at
+	// once, over all its repositories; ≤ 0 means 6.
+	MaxFetches int
+	// IdleTimeout is how long a registry may keep silent before a request counts
+	// as broken: with its answer, or in the middle of one, where 1 KiB must arrive
+	// in that time. For its answer to an upload it has ten times as long. ≤ 0 means
+	// a minute.
+	IdleTimeout time.Duration
+	// Transport is copied for the settings of connections; nil means that of
+	// net/http.
+	Transport *http.Transport
 }
 
 // Client opens repositories that share connections, tokens and credentials. It
 // may be used concurrently.
 type Client struct {
-	auth      *auth.Client
-	plainHTTP bool
+	auth       *auth.Client
+	plainHTTP  bool
+	maxFetches int
+
+	mu    sync.Mutex
+	slots map[string]slots // by host
 }
 
-// maxIdlePerHost keeps the connections of a plan's questions, which all go to one
-// registry; net/http keeps two.
-const maxIdlePerHost = 16
+// maxIdlePerHost keeps the connections of a plan's questions, eight manifests with
+// four each, which all go to one registry; net/http keeps two.
+const maxIdlePerHost = 32
 
-func newTransport() http.RoundTripper {
-	t, ok := http.DefaultTransport.(*http.Transport)
-	if !ok {
-		return http.DefaultTransport // somebody's own
+func newTransport(base *http.Transport) *http.Transport {
+	if base == nil {
+		base, _ = http.DefaultTransport.(*http.Transport)
 	}
-	t = t.Clone()
+	if base == nil { // somebody's own
+		base = &http.Transport{Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true}
+	}
+	t := base.Clone()
 	t.MaxIdleConnsPerHost = maxIdlePerHost
 	return t
 }
@@ -64,8 +78,15 @@ func newTransport() http.RoundTripper {
 // NewClient returns a client. It fails only when a Docker configuration is asked
 // for and cannot be read.
 func NewClient(opts Options) (*Client, error) {
-	if opts.Transport == nil {
-		opts.Transport = newTransport()
+	if opts.MaxFetches <= 0 {
+		opts.MaxFetches = defaultMaxFetches
+	}
+	if opts.IdleTimeout <= 0 {
+		opts.IdleTimeout = defaultIdleTimeout
+	}
+	transport := &retry.Transport{
+		Base:   &patient{newTransport(opts.Transport), opts.IdleTimeout},
+		Policy: func() retry.Policy { return repeats{} },
 	}
 	header := http.Header{}
 	if opts.UserAgent != "" {
@@ -73,11 +94,13 @@ func NewClient(opts Options) (*Client, error) {
 	}
 	c := &Client{
 		auth: &auth.Client{
-			Client: &http.Client{Transport: retry.NewTransport(opts.Transport)},
+			Client: &http.Client{Transport: transport, CheckRedirect: redirects{opts.PlainHTTP}.check},
 			Header: header,
 			Cache:  auth.NewCache(),
 		},
-		plainHTTP: opts.PlainHTTP,
+		plainHTTP:  opts.PlainHTTP,
+		maxFetches: opts.MaxFetches,
+		slots:      map[string]slots{},
 	}
 	if opts.DockerConfig {
 		store, err := credentials.NewStoreFromDocker(credentials.StoreOptions{})
@@ -93,6 +116,8 @@ func NewClient(opts Options) (*Client, error) {
 // concurrently.
 type Repository struct {
 	*remote.Repository
+	client redacting
+	slots  slots
 }
 
 // Repository opens the repository called name, HOST/REPO.
@@ -101,72 +126,27 @@ func (c *Client) Repository(name string) (*Repository, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open repository %s: %w", name, err)
 	}
-	repo.Client = redacting{c.auth}
+	client := redacting{c.auth}
+	repo.Client = client
 	repo.PlainHTTP = c.plainHTTP || isLoopback(repo.Reference.Host())
 	// Registries that keep no referrers often refuse deletion too; an old
 	// fallback index left behind is garbage, not an error.
 	repo.SkipReferrersGC = true
-	return &Repository{repo}, nil
+	repo.ReferrerListMaxPages, repo.TagListMaxPages = maxPages, maxPages
+	// One more than an answer may have, so that the bound of our own is met, which
+	// says so.
+	repo.MaxMetadataBytes = artifact.MaxManifestBytes + 1
+	return &Repository{repo, client, c.fetches(repo.Reference.Host())}, nil
 }
 
-// FetchFrom opens the blob desc names from offset on, by one request with a
-// range. A registry that does not know ranges sends the whole, of which the
-// beginning is thrown away with the first Read; where it breaks off there, that is
-// io.ErrUnexpectedEOF. The caller closes the reader and verifies the blob.
-func (r *Repository) FetchFrom(ctx context.Context, desc ocispec.Descriptor, offset int64) (io.ReadCloser, error) {
-	ref := r.Reference
-	ref.Reference = desc.Digest.String()
-	ctx = auth.AppendRepositoryScope(ctx, ref, auth.ActionPull)
-	scheme := "https"
-	if r.PlainHTTP {
-		scheme = "http"
+// fetches returns the slots of a registry.
+func (c *Client) fetches(host string) slots {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.slots[host] == nil {
+		c.slots[host] = make(slots, c.maxFetches)
 	}
-	blob := fmt.Sprintf("%s://%s/v2/%s/blobs/%s", scheme, ref.Host(), ref.Repository, desc.Digest)
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, blob, nil)
-	if err != nil {
-		return nil, err
-	}
-	req.Header.Set("Range", fmt.Sprintf("bytes=%d-", offset))
-	resp, err := r.Client.Do(req)
-	if err != nil {
-		return nil, err
-	}
-	rest := fmt.Sprintf("bytes %d-%d/", offset, desc.Size-1)
-	switch {
-	case resp.StatusCode == http.StatusPartialContent && strings.HasPrefix(resp.Header.Get("Content-Range"), rest):
-		return resp.Body, nil
-	case resp.StatusCode == http.StatusOK:
-		return &tail{resp.Body, offset}, nil
-	case resp.StatusCode == http.StatusNotFound:
-		err = fmt.Errorf("%s: %w", desc.Digest, errdef.ErrNotFound)
-	case resp.StatusCode == http.StatusPartialContent:
-		err = fmt.Errorf("asked for the blob from byte %d on, got %q", offset, resp.Header.Get("Content-Range"))
-	default:
-		err = &errcode.ErrorResponse{Method: req.Method, URL: resp.Request.URL, StatusCode: resp.StatusCode}
-	}
-	return nil, errors.Join(err, resp.Body.Close())
-}
-
-// tail is content without its first bytes.
-type tail struct {
-	io.ReadCloser
-	skip int64
-}
-
-// Read skips what is to be skipped first: reading that breaks there is tried again
-// as reading is, where opening would not be.
-func (t *tail) Read(b []byte) (int, error) {
-	if t.skip > 0 {
-		n, err := io.CopyN(io.Discard, t.ReadCloser, t.skip)
-		t.skip -= n
-		if errors.Is(err, io.EOF) {
-			err = io.ErrUnexpectedEOF
-		}
-		if err != nil {
-			return 0, err
-		}
-	}
-	return t.ReadCloser.Read(b)
+	return c.slots[host]
 }
 
 // isLoopback reports whether hostport names this machine, where there is no

@@ -2,7 +2,6 @@ package remote_test
 
 import (
 	"errors"
-	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -12,10 +11,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
-	"github.com/opencontainers/go-digest"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"oras.land/oras-go/v2/errdef"
 
 	"github.com/sealift/sealift/internal/remote"
@@ -126,62 +122,6 @@ func write(t *testing.T, path, text string, mode os.FileMode) {
 	t.Helper()
 	if err := os.WriteFile(path, []byte(text), mode); err != nil {
 		t.Fatal(err)
-	}
-}
-
-func TestFetchFrom(t *testing.T) {
-	t.Parallel()
-	const text = "0123456789"
-	desc := ocispec.Descriptor{Digest: digest.FromString(text), Size: int64(len(text))}
-	tests := []struct {
-		name  string
-		serve http.HandlerFunc
-		want  string // the content, or what the error says
-	}{
-		{"range", func(w http.ResponseWriter, r *http.Request) {
-			http.ServeContent(w, r, "", time.Time{}, strings.NewReader(text))
-		}, "6789"},
-		{"no ranges", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, text) }, "6789"},
-		{"another range", func(w http.ResponseWriter, _ *http.Request) {
-			w.Header().Set("Content-Range", "bytes 0-9/10")
-			w.WriteHeader(http.StatusPartialContent)
-			io.WriteString(w, text)
-		}, `asked for the blob from byte 6 on, got "bytes 0-9/10"`},
-		{"gone", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNotFound) }, desc.Digest.String() + ": not found"},
-		{"refused", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusForbidden) }, "response status code 403: Forbidden"},
-		{"short", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "012") }, "unexpected EOF"},
-		{"cut while skipping", func(w http.ResponseWriter, _ *http.Request) {
-			w.Header().Set("Content-Length", "10")
-			io.WriteString(w, "012")
-			_ = http.NewResponseController(w).Flush()
-			panic(http.ErrAbortHandler)
-		}, "unexpected EOF"},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			t.Parallel()
-			srv := httptest.NewServer(tt.serve)
-			t.Cleanup(srv.Close)
-			repo, err := newClient(t, remote.Options{}).Repository(strings.TrimPrefix(srv.URL, "http://") + "/shop")
-			if err != nil {
-				t.Fatal(err)
-			}
-			rc, err := repo.FetchFrom(t.Context(), desc, 6)
-			if err != nil {
-				if !strings.Contains(err.Error(), tt.want) || tt.want == "unexpected EOF" {
-					t.Errorf("FetchFrom = %v, want %s", err, tt.want)
-				}
-				return
-			}
-			defer rc.Close()
-			got, err := io.ReadAll(rc)
-			if tt.want == "unexpected EOF" && errors.Is(err, io.ErrUnexpectedEOF) && len(got) == 0 {
-				return
-			}
-			if err != nil || string(got) != tt.want {
-				t.Errorf("FetchFrom gives %q, %v, want %q", got, err, tt.want)
-			}
-		})
 	}
 }
 
