@@ -4,34 +4,27 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
-	"net"
-	"net/http"
-	"net/url"
 	"slices"
-	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
-	"oras.land/oras-go/v2/content"
 	"oras.land/oras-go/v2/errdef"
 	"oras.land/oras-go/v2/registry"
-	"oras.land/oras-go/v2/registry/remote/errcode"
 )
 
 // ExecuteOptions configure a copy. The zero value is a good default.
 type ExecuteOptions struct {
 	// Concurrency bounds what is copied at once; ≤ 0 means 4.
 	Concurrency int
-	// Attempts bounds the tries for one piece of content; ≤ 0 means 5. Requests
-	// that failed before any content moved are the transport's to repeat.
+	// Attempts bounds the tries in a row for one piece of content that bring less
+	// than 1 MiB each; ≤ 0 means 5. Requests that failed before any content moved
+	// are the transport's to repeat.
 	Attempts int
 	// Piecemeal copies what the source has even where it lacks some, as one volume
 	// of several does. The copy is an [IncompleteError] then, and names nothing.
@@ -167,34 +160,27 @@ func (x *execution) store(ctx context.Context, s Step) error {
 		}
 	}
 	x.opts.Progress.Start(s.Descriptor)
-	for attempt := 1; ; attempt++ {
-		begun, err := x.attempt(ctx, s)
+	t := &tries{desc: s.Descriptor, limit: x.opts.Attempts, progress: x.opts.Progress}
+	for {
+		begun, err := x.attempt(ctx, s, t)
 		if err == nil {
 			x.stored.Add(s.Descriptor.Size)
 			x.opts.Progress.Stored(s.Descriptor)
 			return nil
 		}
-		if ctx.Err() != nil {
+		if !t.again(ctx, err, begun) {
+			if ctx.Err() == nil {
+				x.opts.Progress.Failed(s.Descriptor, err)
+			}
 			return err
-		}
-		if attempt >= x.opts.Attempts || !mayPass(err, begun) {
-			x.opts.Progress.Failed(s.Descriptor, err)
-			return err
-		}
-		wait := 250 * time.Millisecond << (attempt - 1)
-		x.opts.Progress.Retrying(s.Descriptor, err, wait)
-		select {
-		case <-ctx.Done():
-			return err
-		case <-time.After(wait):
 		}
 	}
 }
 
 // attempt copies one piece of content once; begun reports whether any of it was
 // read.
-func (x *execution) attempt(ctx context.Context, s Step) (begun bool, err error) {
-	src := &source{fetch: fetchFrom(s.item.Source), desc: s.Descriptor, progress: x.opts.Progress}
+func (x *execution) attempt(ctx context.Context, s Step, t *tries) (begun bool, err error) {
+	src := &source{fetch: fetchFrom(s.item.Source), desc: s.Descriptor, progress: x.opts.Progress, tries: t}
 	if s.data != nil {
 		src.fetch = func(_ context.Context, _ ocispec.Descriptor, offset int64) (io.ReadCloser, error) {
 			return io.NopCloser(bytes.NewReader(s.data[min(offset, int64(len(s.data))):])), nil
@@ -211,7 +197,7 @@ func (x *execution) attempt(ctx context.Context, s Step) (begun bool, err error)
 	switch {
 	case cause != nil:
 		return delivered > 0, cause
-	case errors.Is(err, content.ErrMismatchedDigest), errors.Is(err, content.ErrTrailingData):
+	case isWrong(err):
 		// The destination notices, but it is the source that is wrong.
 		return delivered > 0, &CopyError{"source", "verify", s.Descriptor, err}
 	}
@@ -232,7 +218,7 @@ func (x *execution) write(ctx context.Context, s Step, src *source) error {
 		return dst.Push(ctx, s.Descriptor, bytes.NewReader(s.data))
 	}
 	push := func() error {
-		rc, err := src.open(ctx, 0)
+		rc, err := src.openVerified(ctx)
 		if err != nil {
 			return err
 		}
@@ -246,156 +232,12 @@ func (x *execution) write(ctx context.Context, s Step, src *source) error {
 	pushed := false
 	err := m.Mount(ctx, s.Descriptor, s.item.MountFrom, func() (io.ReadCloser, error) {
 		pushed = true
-		return src.open(ctx, 0)
+		return src.openVerified(ctx)
 	})
 	if err != nil && !pushed && ctx.Err() == nil {
 		return push() // a mount only saves work, nothing depends on it
 	}
 	return err
-}
-
-// source reads one piece of content at the source, counts it and remembers
-// whether it was the reading that failed. An HTTP transport may go on reading
-// after its request has failed, which must neither race nor be counted.
-type source struct {
-	fetch    func(ctx context.Context, desc ocispec.Descriptor, offset int64) (io.ReadCloser, error)
-	desc     ocispec.Descriptor
-	progress Progress
-
-	mu        sync.Mutex
-	stopped   bool
-	delivered int64
-	failure   error
-}
-
-// stop ends the counting and returns what was delivered, and why it was not
-// more.
-func (s *source) stop() (delivered int64, failure error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.stopped = true
-	return s.delivered, s.failure
-}
-
-func (s *source) count(n int64, tell func(ocispec.Descriptor, int64)) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if !s.stopped {
-		s.delivered += n
-		tell(s.desc, n)
-	}
-}
-
-// fail remembers err, met while doing op.
-func (s *source) fail(op string, err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if !s.stopped {
-		s.failure = &CopyError{"source", op, s.desc, err}
-	}
-}
-
-// fetchFrom returns how content of src is fetched from an offset on: in one step
-// where it can, by seeking, or by reading and throwing away, which is part of the
-// reading and not of the opening.
-func fetchFrom(src content.Fetcher) func(context.Context, ocispec.Descriptor, int64) (io.ReadCloser, error) {
-	if r, ok := src.(RangeFetcher); ok {
-		return func(ctx context.Context, desc ocispec.Descriptor, offset int64) (io.ReadCloser, error) {
-			if offset == 0 {
-				return src.Fetch(ctx, desc)
-			}
-			return r.FetchFrom(ctx, desc, offset)
-		}
-	}
-	return func(ctx context.Context, desc ocispec.Descriptor, offset int64) (io.ReadCloser, error) {
-		rc, err := src.Fetch(ctx, desc)
-		if err != nil || offset == 0 {
-			return rc, err
-		}
-		if seeker, ok := rc.(io.Seeker); ok {
-			if _, err := seeker.Seek(offset, io.SeekStart); err != nil {
-				return nil, errors.Join(err, rc.Close())
-			}
-			return rc, nil
-		}
-		return &tail{rc, offset}, nil
-	}
-}
-
-// tail is content without its first bytes, which are read and thrown away before
-// the rest.
-type tail struct {
-	io.ReadCloser
-	skip int64
-}
-
-func (t *tail) Read(b []byte) (int, error) {
-	if t.skip > 0 {
-		n, err := io.CopyN(io.Discard, t.ReadCloser, t.skip)
-		if t.skip -= n; err != nil {
-			return 0, err
-		}
-	}
-	return t.ReadCloser.Read(b)
-}
-
-// open returns the content from offset on.
-func (s *source) open(ctx context.Context, offset int64) (io.ReadCloser, error) {
-	rc, err := s.fetch(ctx, s.desc, offset)
-	if err != nil {
-		s.fail("open", err)
-		return nil, err
-	}
-	if offset > 0 {
-		s.count(offset, s.progress.Adjust)
-	}
-	return &counted{s, rc, s.desc.Size - offset}, nil
-}
-
-// counted is the content of a source from some offset on.
-type counted struct {
-	*source
-	rc   io.ReadCloser
-	left int64
-}
-
-func (c *counted) Read(b []byte) (int, error) {
-	n, err := c.rc.Read(b)
-	c.left -= int64(n)
-	if err == io.EOF && c.left > 0 {
-		err = io.ErrUnexpectedEOF // a short source must not look like a full disk
-	}
-	c.count(int64(n), c.progress.Advance)
-	if err != nil && err != io.EOF {
-		c.fail("read", err)
-	}
-	return n, err
-}
-
-func (c *counted) Close() error { return c.rc.Close() }
-
-// mayPass reports whether trying again may help: connections that broke and
-// registries that are busy, but not a full disk, a missing blob or a wrong
-// digest. begun says that content was moved. Before that, a busy registry and a
-// timeout are the transport's to try again, which it has done; only a request
-// whose body is half sent it cannot repeat.
-func mayPass(err error, begun bool) bool {
-	if resp := new(errcode.ErrorResponse); errors.As(err, &resp) {
-		return begun && (resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode >= 500)
-	}
-	// What began to arrive can arrive, whatever broke it off.
-	if side := new(CopyError); errors.As(err, &side) && side.Side == "source" && side.Op == "read" {
-		return true
-	}
-	if timeout := net.Error(nil); errors.As(err, &timeout) && timeout.Timeout() && !begun {
-		return false
-	}
-	if errors.As(err, new(*tls.CertificateVerificationError)) {
-		return false
-	}
-	// Not net.Error: every syscall.Errno is one, that of a full disk too.
-	return errors.As(err, new(*url.Error)) || errors.As(err, new(*net.OpError)) ||
-		errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET)
 }
 
 type silent struct{}

@@ -36,7 +36,7 @@ func (repeats) Retry(attempt int, resp *http.Response, err error) (time.Duration
 	switch {
 	case err == nil && !comesAgain(resp.StatusCode), err != nil && !broke(err):
 		return -1, nil
-	case isTimeout(err):
+	case IsTimeout(err):
 		limit = maxRepeatsUnanswered
 	}
 	if attempt >= limit {
@@ -76,11 +76,12 @@ func comesAgain(code int) bool {
 
 // broke reports whether a connection was made and broke, or timed out.
 func broke(err error) bool {
-	return isTimeout(err) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) ||
+	return IsTimeout(err) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) ||
 		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 }
 
-func isTimeout(err error) bool {
+// IsTimeout reports whether err means that something took too long.
+func IsTimeout(err error) bool {
 	timeout := net.Error(nil)
 	return errors.As(err, &timeout) && timeout.Timeout()
 }
