@@ -26,6 +26,9 @@ type ExecuteOptions struct {
 	// than 1 MiB each; ≤ 0 means 5. Requests that failed before any content moved
 	// are the transport's to repeat.
 	Attempts int
+	// RateLimit bounds what is read from all sources together, in bytes a second;
+	// ≤ 0 means no limit.
+	RateLimit int64
 	// Piecemeal copies what the source has even where it lacks some, as one volume
 	// of several does. The copy is an [IncompleteError] then, and names nothing.
 	Piecemeal bool
@@ -53,7 +56,7 @@ func (p *Plan) Execute(ctx context.Context, opts ExecuteOptions) error {
 		return absent
 	}
 	total, missing := p.amounts()
-	x := &execution{plan: p, opts: opts}
+	x := &execution{plan: p, opts: opts, pace: newPace(opts.RateLimit)}
 	x.stored.Store(p.Summary().Stored.Bytes)
 	opts.Progress.Begin(total, missing)
 	defer opts.Progress.End()
@@ -70,6 +73,7 @@ func (p *Plan) Execute(ctx context.Context, opts ExecuteOptions) error {
 type execution struct {
 	plan   *Plan
 	opts   ExecuteOptions
+	pace   *pace
 	stored atomic.Int64
 }
 
@@ -180,8 +184,9 @@ func (x *execution) store(ctx context.Context, s Step) error {
 // attempt copies one piece of content once; begun reports whether any of it was
 // read.
 func (x *execution) attempt(ctx context.Context, s Step, t *tries) (begun bool, err error) {
-	src := &source{fetch: fetchFrom(s.item.Source), desc: s.Descriptor, progress: x.opts.Progress, tries: t}
+	src := &source{fetch: fetchFrom(s.item.Source), desc: s.Descriptor, progress: x.opts.Progress, tries: t, pace: x.pace}
 	if s.data != nil {
+		src.pace = nil
 		src.fetch = func(_ context.Context, _ ocispec.Descriptor, offset int64) (io.ReadCloser, error) {
 			return io.NopCloser(bytes.NewReader(s.data[min(offset, int64(len(s.data))):])), nil
 		}

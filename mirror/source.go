@@ -19,6 +19,7 @@ type source struct {
 	desc     ocispec.Descriptor
 	progress Progress
 	tries    *tries
+	pace     *pace // nil for content in memory
 
 	mu        sync.Mutex
 	stopped   bool
@@ -165,7 +166,7 @@ func (r *reader) Read(b []byte) (int, error) {
 	}
 	b = b[:min(int64(len(b)), r.desc.Size-r.offset)]
 	for {
-		n, err := r.rc.Read(b)
+		n, err := r.read(b)
 		r.offset += int64(n)
 		r.count(int64(n), r.progress.Advance)
 		r.tries.reached(r.offset)
@@ -185,6 +186,18 @@ func (r *reader) Read(b []byte) (int, error) {
 			return n, err
 		}
 	}
+}
+
+// read reads once, at the pace of the whole copy.
+func (r *reader) read(b []byte) (int, error) {
+	if r.pace != nil {
+		b = b[:min(len(b), r.pace.chunk)]
+	}
+	n, err := r.rc.Read(b)
+	if paceErr := r.pace.wait(r.ctx, n); err == nil {
+		err = paceErr
+	}
+	return n, err
 }
 
 // resume opens the rest again, after err; it returns what ends the reading.

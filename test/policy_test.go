@@ -233,6 +233,7 @@ var directModules = map[string]string{
 	"golang.org/x/sync":                                 "errgroup",
 	"golang.org/x/sys":                                  "limits of file systems, and dropping the page cache",
 	"golang.org/x/term":                                 "passwords, and whether a person is there",
+	"golang.org/x/time":                                 "the limit on a copy's rate",
 	"oras.land/oras-go/v2":                              "registries",
 }
 
