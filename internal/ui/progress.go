@@ -141,7 +141,7 @@ func (g *progress) Retrying(desc ocispec.Descriptor, err error, wait time.Durati
 		g.blobEvent(desc, blobEvent{State: "retrying", Error: err.Error(), Wait: wait.Seconds()})
 		return
 	}
-	g.printer.Message("%s: %v; trying again in %s", shortDigest(desc), err, wait)
+	g.printer.Message("%s: %v; trying again in %s", shortDigest(desc), err, wait.Round(100*time.Millisecond))
 }
 
 // Stored counts desc as done.
