@@ -135,8 +135,9 @@ func (e *RepairError) Unwrap() []error {
 // Opening the media for writing mends an index.json that was torn; where no slot of
 // it is left either, there is nothing to go by, layout.ErrCorruptIndex.
 //
-// It returns what was replaced also with an error: [RepairError] for what no source could give; [IncompleteError] when the media or ctx ended the
-// writing; and the errors of [OpenMedia], syscall.EROFS for read-only media.
+// It returns what was replaced also with an error: [RepairError] for what no source
+// could give; [IncompleteError] when the media or ctx ended the writing; and the
+// errors of [OpenMedia], syscall.EROFS for read-only media.
 func Repair(ctx context.Context, dir string, items []RepairItem, sources []RepairSource, opts RepairOptions) (_ Repaired, err error) {
 	if opts.Progress == nil {
 		opts.Progress = func(string) Progress { return silent{} }
