@@ -213,6 +213,7 @@ func TestPackageComments(t *testing.T) {
 
 // directModules says of each direct dependency what it is for.
 var directModules = map[string]string{
+	"github.com/containerd/platforms":                   "how platforms are written, and which runs what",
 	"github.com/creack/pty":                             "tests: programs on a terminal of their own",
 	"github.com/cyberphone/json-canonicalization":       "RFC 8785; sigstore uses it too",
 	"github.com/google/go-cmp":                          "tests: differences",
@@ -220,7 +221,7 @@ var directModules = map[string]string{
 	"github.com/olareg/olareg":                          "tests: a conformant registry in the process",
 	"github.com/opencontainers/go-digest":               "OCI",
 	"github.com/opencontainers/image-spec":              "OCI",
-	"github.com/rogpeppe/go-internal":                   "tests: testscript",
+	"github.com/rogpeppe/go-internal":                   "the diff of texts, and for tests testscript",
 	"github.com/secure-systems-lab/go-securesystemslib": "cosign's encrypted keys, and DSSE",
 	"github.com/sigstore/cosign/v2":                     "signatures that every cosign accepts",
 	"github.com/sigstore/sigstore":                      "keys and verifiers",
