@@ -106,7 +106,8 @@ func (w *walk) closure(ctx context.Context, root ocispec.Descriptor) (Root, erro
 	return out, nil
 }
 
-// readAll reads the manifests of one level; what onError lets pass is nil.
+// readAll reads the manifests of one level; one that cannot be read, and that onError
+// lets pass, is nil.
 func (w *walk) readAll(ctx context.Context, level []visit) ([]*node, error) {
 	read := make([]*node, len(level))
 	g, gctx := errgroup.WithContext(ctx)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/sealift/sealift/artifact"
 	"github.com/sealift/sealift/internal/delivery"
+	"github.com/sealift/sealift/internal/ui"
 	"github.com/sealift/sealift/mirror"
 )
 
@@ -26,6 +27,8 @@ type mirrorFlags struct {
 	set           string
 	volume        int
 	noReadback    bool
+	rateLimit     string
+	concurrency   int
 }
 
 func newMirror(a *app) *cobra.Command {
@@ -85,6 +88,8 @@ mends media that sealift verify finds damaged.`,
 	flags.StringVar(&req.VolumeSize, "volume-size", "", "spread the copy over volumes of `SIZE`, as 4.7GB, or cd, dvd, bd or fat32")
 	flags.IntVar(&f.volume, "volume", 0, "write only the volume `N` of the set")
 	flags.StringVar(&f.set, "set", "", "write volumes of the set that the media in `DIR`, one of its volumes, belongs to")
+	flags.StringVar(&f.rateLimit, "rate-limit", "", "read at most `SIZE` a second from all sources together, as 5MB")
+	flags.IntVar(&f.concurrency, "concurrency", 0, "copy `N` blobs at once, of one registry no more than that (default 4)")
 	flags.BoolVar(&f.noReadback, "no-readback", false, "do not read from the disk again what was written to it")
 	flags.BoolVar(&f.check, "check", false, "read what the destination has already and replace what is damaged")
 	flags.BoolVar(&f.dryRun, "dry-run", false, "show what would be copied, write nothing")
@@ -140,6 +145,8 @@ func (f mirrorFlags) agree(req mirrorRequest) error {
 		return withHint(usagef("--volume is one of a set"), "say of which: --volume-size SIZE, or --set DIR")
 	case f.volume < 0:
 		return usagef("--volume counts from 1, got %d", f.volume)
+	case f.concurrency < 0 || f.concurrency > 100:
+		return usagef("--concurrency wants 1 to 100, got %d", f.concurrency)
 	case f.check && volumes:
 		return withHint(usagef("--check goes with one directory"), "mend a volume with sealift verify --repair")
 	}
@@ -157,6 +164,7 @@ type copying struct {
 	carried []delivery.Carried
 	items   []mirror.Item
 	sites   []mirror.Site
+	rate    int64 // bytes a second, 0 for no limit
 }
 
 // newCopy finds everything that the request names.
@@ -166,6 +174,12 @@ func (a *app) newCopy(ctx context.Context, req mirrorRequest, flags mirrorFlags)
 		return nil, err
 	}
 	c := &copying{app: a, flags: flags, req: req}
+	if flags.rateLimit != "" {
+		if c.rate, err = ui.ParseBytes(flags.rateLimit); err != nil || c.rate <= 0 {
+			return nil, withHint(usagef("--rate-limit wants bytes a second, got %q", flags.rateLimit), "as in --rate-limit 5MB")
+		}
+	}
+	a.client.opts.MaxFetches = flags.concurrency
 	if c.to, err = parseDestination(req.Destination); err != nil {
 		return nil, err
 	}
@@ -277,7 +291,8 @@ func (c *copying) savePlan(plan *mirror.Plan) error {
 
 // execute carries out a plan.
 func (c *copying) execute(ctx context.Context, plan *mirror.Plan, to artifact.Location) error {
-	opts := mirror.ExecuteOptions{Progress: c.out.Progress("copying"), Piecemeal: c.volumesFor(plan.Absent()) != nil}
+	opts := mirror.ExecuteOptions{Concurrency: c.flags.concurrency, RateLimit: c.rate,
+		Piecemeal: c.volumesFor(plan.Absent()) != nil, Progress: c.out.Progress("copying")}
 	if err := plan.Execute(ctx, opts); err != nil {
 		return fmt.Errorf("mirror to %s: %w", to, c.explainAbsent(err))
 	}

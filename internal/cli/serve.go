@@ -7,11 +7,13 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/sealift/sealift/artifact"
 	"github.com/sealift/sealift/internal/delivery"
+	"github.com/sealift/sealift/internal/layout"
 	"github.com/sealift/sealift/registry"
 )
 
@@ -22,43 +24,43 @@ const defaultListen = "127.0.0.1:5050"
 func newServe(a *app) *cobra.Command {
 	listen := defaultListen
 	cmd := &cobra.Command{
-		Use:   "serve MEDIA",
+		Use:   "serve MEDIA…",
 		Short: "Serve media as a registry, in place",
 		Long: `serve answers as a read-only OCI registry with what is on the media. Nothing is
 copied and nothing is written; read-only mounts work. A repository
 registry.example.com/shop on the media is pulled as ADDRESS/registry.example.com/shop,
 or as ADDRESS/shop where that is unambiguous; a port is written HOST__PORT.
 
+Several MEDIA are served as one: the volumes of a set, or a delta and what it builds
+on, whichever they are in.
+
 What is damaged is never served as good: manifests are checked before they are sent,
 and a blob that turns out wrong while it is first read ends the connection.`,
 		Example: "  sealift serve /media/usb\n  docker pull 127.0.0.1:5050/registry.example.com/shop@sha256:…",
-		Args:    args(1, 1, "one directory"),
+		Args:    args(1, -1, "one or more directories"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.serve(cmd.Context(), args[0], listen)
+			return a.serve(cmd.Context(), args, listen)
 		},
 	}
 	cmd.Flags().StringVar(&listen, "listen", listen, "answer at `ADDRESS`; other than loopback needs --plain-http")
 	return cmd
 }
 
-func (a *app) serve(ctx context.Context, ref, listen string) error {
-	loc, err := artifact.ParseLocation(ref)
-	if err != nil || loc.Place != artifact.PlaceMedia || loc.Repository != "" || loc.Reference() != "" {
-		return withHint(usagef("serve wants a directory, got %q", ref), "write ./%s for a directory here", ref)
-	}
+func (a *app) serve(ctx context.Context, refs []string, listen string) error {
 	if _, _, err := net.SplitHostPort(listen); err != nil {
 		return withHint(usagef("--listen wants HOST:PORT, got %q", listen), "for this machine only: --listen 127.0.0.1:5051")
 	}
 	if !a.plainHTTP && !loopback(listen) {
 		return usagef("%s is reachable from other machines, and the registry speaks plain HTTP; pass --plain-http to agree", listen)
 	}
-	l, err := delivery.OpenMedia(loc.Path)
+	l, dirs, err := openAll(refs)
 	if err != nil {
 		return err
 	}
+	media := strings.Join(dirs, " ")
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", listen)
 	if err != nil {
-		return withHint(fmt.Errorf("serve: %w", err), "choose another address: sealift serve %s --listen 127.0.0.1:5051", ref)
+		return withHint(fmt.Errorf("serve: %w", err), "choose another address: sealift serve %s --listen 127.0.0.1:5051", media)
 	}
 	address := listener.Addr().String()
 	doc := struct {
@@ -66,12 +68,12 @@ func (a *app) serve(ctx context.Context, ref, listen string) error {
 		Address      string   `json:"address"`
 		Media        string   `json:"media"`
 		Repositories []string `json:"repositories"`
-	}{Type: "serving", Address: address, Media: loc.Path, Repositories: []string{}}
+	}{Type: "serving", Address: address, Media: media, Repositories: []string{}}
 	for _, name := range l.Repositories() {
 		doc.Repositories = append(doc.Repositories, registry.URLName(name))
 	}
 	err = a.out.Result(doc, func(w io.Writer) {
-		fmt.Fprintf(w, "serving %s at http://%s\n", loc.Path, address)
+		fmt.Fprintf(w, "serving %s at http://%s\n", media, address)
 		for _, name := range doc.Repositories {
 			fmt.Fprintf(w, "  %s/%s\n", address, name)
 		}
@@ -84,6 +86,24 @@ func (a *app) serve(ctx context.Context, ref, listen string) error {
 	}
 	a.out.Message("stopped")
 	return nil
+}
+
+// openAll opens directories as one layout.
+func openAll(refs []string) (_ *layout.Layout, dirs []string, err error) {
+	var all []*layout.Layout
+	for _, ref := range refs {
+		loc, err := artifact.ParseLocation(ref)
+		if err != nil || loc.Place != artifact.PlaceMedia || loc.Repository != "" || loc.Reference() != "" {
+			return nil, nil, withHint(usagef("serve wants a directory, got %q", ref), "write ./%s for a directory here", ref)
+		}
+		l, err := delivery.OpenMedia(loc.Path)
+		if err != nil {
+			return nil, nil, err
+		}
+		all, dirs = append(all, l), append(dirs, loc.Path)
+	}
+	l, err := layout.Join(all...)
+	return l, dirs, err
 }
 
 func loopback(address string) bool {
