@@ -37,7 +37,7 @@ func TestRateLimit(t *testing.T) {
 	for _, tt := range []struct {
 		rate, layers, size int64
 	}{
-		{1, 1, 20}, {100, 2, 500}, {10_000, 4, 5_000}, {1 << 20, 4, 1 << 20}, {100 << 20, 4, 10 << 20},
+		{1, 1, 20}, {100, 2, 500}, {10_000, 4, 5_000}, {1 << 20, 4, 1 << 20}, {100 << 20, 4, 4 << 20},
 	} {
 		t.Run(fmt.Sprint(tt.rate), func(t *testing.T) {
 			t.Parallel()

@@ -124,7 +124,7 @@ func checkWhole(resp *http.Response, desc ocispec.Descriptor) error {
 func (r *Repository) get(ctx context.Context, desc ocispec.Descriptor, offset int64) (*http.Response, error) {
 	ref := r.Reference
 	ref.Reference = desc.Digest.String()
-	ctx = auth.AppendRepositoryScope(ctx, ref, auth.ActionPull)
+	ctx = inBulk(auth.AppendRepositoryScope(ctx, ref, auth.ActionPull))
 	scheme := "https"
 	if r.PlainHTTP {
 		scheme = "http"

@@ -59,22 +59,6 @@ type Client struct {
 	slots map[string]slots // by host
 }
 
-// maxIdlePerHost keeps the connections of a plan's questions, eight manifests with
-// four each, which all go to one registry; net/http keeps two.
-const maxIdlePerHost = 32
-
-func newTransport(base *http.Transport) *http.Transport {
-	if base == nil {
-		base, _ = http.DefaultTransport.(*http.Transport)
-	}
-	if base == nil { // somebody's own
-		base = &http.Transport{Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true}
-	}
-	t := base.Clone()
-	t.MaxIdleConnsPerHost = maxIdlePerHost
-	return t
-}
-
 // NewClient returns a client. It fails only when a Docker configuration is asked
 // for and cannot be read.
 func NewClient(opts Options) (*Client, error) {
@@ -85,7 +69,7 @@ func NewClient(opts Options) (*Client, error) {
 		opts.IdleTimeout = defaultIdleTimeout
 	}
 	transport := &retry.Transport{
-		Base:   &patient{newTransport(opts.Transport), opts.IdleTimeout},
+		Base:   &patient{newLanes(opts.Transport), opts.IdleTimeout},
 		Policy: func() retry.Policy { return repeats{} },
 	}
 	header := http.Header{}
