@@ -26,20 +26,30 @@ type island struct {
 func newIsland(t testing.TB) *island {
 	t.Helper()
 	dir := t.TempDir()
-	holder := shell{}.start(t, "unshare", "--net", "--mount", "sh", "-c",
-		"ip link set lo up && mount -t tmpfs tmpfs /run && echo ready && exec sleep infinity")
-	for deadline := time.Now().Add(10 * time.Second); !strings.Contains(holder.log.String(), "ready"); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("no namespaces: %s", holder.log)
-		}
-	}
+	holder := hold(t, "--net", "--mount", "sh", "-c", "ip link set lo up && mount -t tmpfs tmpfs /run && "+ready)
 	i := &island{owner: t, dir: dir}
-	i.pid = holder.cmd.Process.Pid
+	i.pid = holder
 	i.env = []string{"SEALIFT_HOME=" + dir + "/home", "DOCKER_HOST=unix://" + dir + "/docker.sock"}
 	if out := i.run(t, "ip", "-brief", "link"); len(strings.Split(out, "\n")) != 1 {
 		t.Fatalf("the island has more than lo:\n%s", out)
 	}
 	return i
+}
+
+// ready is what the program in new namespaces does last.
+const ready = "echo ready && exec sleep infinity"
+
+// hold makes namespaces by unshare's arguments and returns the process that keeps
+// them until the test ends.
+func hold(t testing.TB, unshare ...string) (pid int) {
+	t.Helper()
+	holder := shell{}.start(t, append([]string{"unshare"}, unshare...)...)
+	for deadline := time.Now().Add(10 * time.Second); !strings.Contains(holder.log.String(), "ready"); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("no namespaces: %s", holder.log)
+		}
+	}
+	return holder.cmd.Process.Pid
 }
 
 // startEngine starts a Docker engine, with containerd below it. It runs until it
