@@ -10,7 +10,7 @@ LDFLAGS := -s -w -X github.com/sealift/sealift/internal/cli.version=$(VERSION)
 TOOLS   := $(CURDIR)/.tools
 export GOTOOLCHAIN = local
 
-.PHONY: help build check vet lint test test-real images demo bench tools clean
+.PHONY: help build check vet lint test test-real images kernel demo bench tools clean
 
 help: ## show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,11 +31,22 @@ lint: $(TOOLS)/golangci-lint
 test:
 	go test -race ./...
 
-test-real: build images tools ## tests with real registries, engines and tools; Debian, as root
+test-real: build images kernel tools ## tests with real registries, engines and tools; Debian, as root
 	PATH=$(TOOLS):$$PATH SEALIFT_BUILD=$(CURDIR)/build go test -tags real -count=1 -timeout 30m ./test/real/... ./internal/target/... ./internal/site/...
 
 images: ## build the example's images as OCI layouts in build/images (Debian's apt, no engine)
 	go run ./examples/shop/images -out build/images -cache build/debian
+
+kernel: build/kernel ## fetch Debian's kernel for the machine that tests pull a stick out of
+
+build/kernel:
+	rm -rf $@.new && mkdir -p $@.new
+	cd $@.new && apt-get download -qq "$$(apt-cache depends linux-image-$$(dpkg --print-architecture) | awk '/ Depends:/ { print $$2; exit }')"
+	dpkg-deb --fsys-tarfile $@.new/*.deb | tar -x -C $@.new --wildcards './boot/vmlinuz-*' \
+		$(foreach dir,block crypto drivers/scsi drivers/usb fs/fat fs/nls lib,'./lib/modules/*/kernel/$(dir)/*')
+	rm $@.new/*.deb
+	depmod -b $(CURDIR)/$@.new "$$(ls $@.new/lib/modules)"
+	mv $@.new $@
 
 demo: build images ## the whole delivery, step by step, on this machine (Debian, as root)
 	bash examples/demo.sh
