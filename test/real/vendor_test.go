@@ -59,6 +59,12 @@ func (s shell) newKey(t testing.TB) (key, pub string) {
 // its own.
 func newRegistry(t testing.TB, s shell) (address string, server *process) {
 	t.Helper()
+	return newDistribution(t, s, "docker-registry")
+}
+
+// newDistribution is newRegistry for a program of any version of distribution.
+func newDistribution(t testing.TB, s shell, program string) (address string, server *process) {
+	t.Helper()
 	dir := t.TempDir()
 	address = freeAddress(t)
 	config := filepath.Join(dir, "config.yml")
@@ -67,7 +73,7 @@ func newRegistry(t testing.TB, s shell) (address string, server *process) {
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	server = s.start(t, "docker-registry", "serve", config)
+	server = s.start(t, "env", "OTEL_TRACES_EXPORTER=none", program, "serve", config)
 	server.await(t, s, "curl", "-fsS", "http://"+address+"/v2/")
 	return address, server
 }
