@@ -16,11 +16,10 @@ import (
 // the steps of a writer, and fail or undo each.
 type disk struct {
 	root   *os.Root
-	before func(change) error // called ahead of each change; nil outside tests
+	before func(change) error // called ahead of each step; nil outside tests
 }
 
-// change is one step a writer is about to take. An error from disk.before takes
-// its place.
+// change is one step a writer is about to take.
 type change struct {
 	op   string   // create, write, truncate, sync, rename, remove, mkdir or syncdir
 	name string   // slash-separated below the layout, or absolute above it
@@ -29,11 +28,20 @@ type change struct {
 	data []byte   // of a write
 }
 
-func (d *disk) announce(c change) error {
-	if d.before == nil {
-		return nil
+// errDone is what a test says that took a step itself.
+var errDone = errors.New("done")
+
+// step takes a step, unless a test has something else in mind.
+func (d *disk) step(c change, take func() error) error {
+	if d.before != nil {
+		switch err := d.before(c); {
+		case errors.Is(err, errDone):
+			return nil
+		case err != nil:
+			return err
+		}
 	}
-	return d.before(c)
+	return take()
 }
 
 // openDisk makes dir and its parents where they are missing, each durably.
@@ -62,36 +70,34 @@ func (d *disk) mkdirAbove(dir string) error {
 			return err
 		}
 	}
-	if err := d.announce(change{op: "mkdir", name: dir}); err != nil {
+	err := d.step(change{op: "mkdir", name: dir}, func() error { return os.Mkdir(dir, 0o755) })
+	if err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
+	err = d.flushDir(parent, os.Open)
+	if errors.Is(err, fs.ErrPermission) {
+		return nil // somebody else's directory that may be written to and not read
 	}
-	return d.syncOpened(parent, os.Open)
+	return err
 }
 
 // syncDir makes renames and new files in a directory durable. Where the file
 // system cannot flush a directory, a power failure may undo the latest blobs and
 // commit, but not tear them: the slots are made for that.
-func (d *disk) syncDir(name string) error { return d.syncOpened(name, d.root.Open) }
+func (d *disk) syncDir(name string) error { return d.flushDir(name, d.root.Open) }
 
-func (d *disk) syncOpened(name string, open func(string) (*os.File, error)) error {
+func (d *disk) flushDir(name string, open func(string) (*os.File, error)) error {
 	if !canSyncDir {
 		return nil
 	}
-	if err := d.announce(change{op: "syncdir", name: name}); err != nil {
-		return err
-	}
-	f, err := open(name)
-	if errors.Is(err, fs.ErrPermission) && filepath.IsAbs(name) {
-		return nil // somebody else's directory that may be written to and not read
-	}
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	err = f.Sync()
+	err := d.step(change{op: "syncdir", name: name}, func() error {
+		f, err := open(name)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		return f.Sync()
+	})
 	if errors.Is(err, syscall.EINVAL) || errors.Is(err, errors.ErrUnsupported) {
 		return nil
 	}
@@ -108,10 +114,8 @@ func (d *disk) mkdir(name string) error {
 			return err
 		}
 	}
-	if err := d.announce(change{op: "mkdir", name: name}); err != nil {
-		return err
-	}
-	if err := d.root.Mkdir(name, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+	err := d.step(change{op: "mkdir", name: name}, func() error { return d.root.Mkdir(name, 0o755) })
+	if err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
 	return d.syncDir(path.Dir(name))
@@ -119,16 +123,21 @@ func (d *disk) mkdir(name string) error {
 
 // openFile opens a file for writing.
 func (d *disk) openFile(name string, flag int, mode fs.FileMode) (*file, error) {
-	if flag&os.O_CREATE != 0 {
-		if err := d.announce(change{op: "create", name: name}); err != nil {
-			return nil, err
-		}
+	opened := &file{disk: d, name: name}
+	open := func() (err error) {
+		opened.f, err = d.root.OpenFile(name, flag, mode)
+		return err
 	}
-	f, err := d.root.OpenFile(name, flag, mode)
+	var err error
+	if flag&os.O_CREATE == 0 {
+		err = open()
+	} else {
+		err = d.step(change{op: "create", name: name}, open)
+	}
 	if err != nil {
 		return nil, err
 	}
-	return &file{disk: d, name: name, f: f}, nil
+	return opened, nil
 }
 
 // create makes a new file. What has its name is removed first, not opened: it
@@ -177,10 +186,7 @@ func (d *disk) rename(from, to string) error {
 
 // move is rename without making it durable.
 func (d *disk) move(from, to string) error {
-	if err := d.announce(change{op: "rename", name: from, to: to}); err != nil {
-		return err
-	}
-	return d.root.Rename(from, to)
+	return d.step(change{op: "rename", name: from, to: to}, func() error { return d.root.Rename(from, to) })
 }
 
 // sync makes the content of a file durable that somebody else wrote.
@@ -193,10 +199,7 @@ func (d *disk) sync(name string) error {
 }
 
 func (d *disk) remove(name string) error {
-	if err := d.announce(change{op: "remove", name: name}); err != nil {
-		return err
-	}
-	return d.root.Remove(name)
+	return d.step(change{op: "remove", name: name}, func() error { return d.root.Remove(name) })
 }
 
 // removeAny removes a file that need not be there.
@@ -221,10 +224,7 @@ func (d *disk) removeTree(name string) error {
 		return err
 	}
 	if info.IsDir() {
-		if err := d.announce(change{op: "remove", name: name}); err != nil {
-			return err
-		}
-		return d.root.RemoveAll(name)
+		return d.step(change{op: "remove", name: name}, func() error { return d.root.RemoveAll(name) })
 	}
 	return d.removeAny(name)
 }
@@ -237,25 +237,20 @@ type file struct {
 }
 
 // Write implements io.Writer.
-func (f *file) Write(p []byte) (int, error) {
-	if err := f.disk.announce(change{op: "write", name: f.name, file: f.f, data: p}); err != nil {
-		return 0, err
-	}
-	return f.f.Write(p)
+func (f *file) Write(p []byte) (n int, err error) {
+	err = f.disk.step(change{op: "write", name: f.name, file: f.f, data: p}, func() (err error) {
+		n, err = f.f.Write(p)
+		return err
+	})
+	return n, err
 }
 
 func (f *file) truncate(size int64) error {
-	if err := f.disk.announce(change{op: "truncate", name: f.name, file: f.f}); err != nil {
-		return err
-	}
-	return f.f.Truncate(size)
+	return f.disk.step(change{op: "truncate", name: f.name, file: f.f}, func() error { return f.f.Truncate(size) })
 }
 
 func (f *file) sync() error {
-	if err := f.disk.announce(change{op: "sync", name: f.name, file: f.f}); err != nil {
-		return err
-	}
-	return f.f.Sync()
+	return f.disk.step(change{op: "sync", name: f.name, file: f.f}, f.f.Sync)
 }
 
 func (f *file) close() error { return f.f.Close() }

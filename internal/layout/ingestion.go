@@ -23,7 +23,10 @@ func partialName(d digest.Digest) string {
 	return path.Join(partialDir, d.Algorithm().String(), d.Encoded())
 }
 
-func partialSegments(d digest.Digest) string { return partialName(d) + ".parts" }
+// partialSuffix ends the name of a directory of segments that arrive.
+const partialSuffix = ".parts"
+
+func partialSegments(d digest.Digest) string { return partialName(d) + partialSuffix }
 
 // span is a part of a blob that is stored in one file, or not at all.
 type span struct {

@@ -116,6 +116,9 @@ func (w *Writer) prepare() error {
 	if err := w.completeCommit(); err != nil {
 		return err
 	}
+	if err := w.tidySlots(); err != nil {
+		return err
+	}
 	if !fresh {
 		return nil
 	}
@@ -298,19 +301,58 @@ func (w *Writer) save(raw []byte) error {
 	if err := w.disk.replace(ocispec.ImageIndexFile, raw); err != nil {
 		return err
 	}
+	keep := map[uint64]bool{next.Generation: true}
+	if last != nil {
+		keep[last.Generation] = true
+	}
+	return w.removeSlots(func(n uint64) bool { return !keep[n] })
+}
+
+func (w *Writer) removeSlots(unneeded func(uint64) bool) error {
 	generations, err := listSlots(w.disk.root)
 	if err != nil {
 		return err
 	}
 	for _, n := range generations {
-		if n == next.Generation || last != nil && n == last.Generation {
-			continue
-		}
-		if err := w.disk.remove(slotName(n)); err != nil {
-			return err
+		if unneeded(n) {
+			if err := w.disk.remove(slotName(n)); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
+}
+
+// tidySlots removes what a commit left that was cut off in its slot, or before
+// it removed older ones. The next commit then takes the number it would have
+// had. index.json is what counts by now, and still does without the torn slots
+// unless it is what the newest valid one replaced.
+func (w *Writer) tidySlots() error {
+	generations, err := listSlots(w.disk.root)
+	if err != nil {
+		return err
+	}
+	newest := w.state.newest
+	if newest == nil {
+		if len(generations) > maxSlots {
+			return nil // not all were looked at
+		}
+		w.state.generation = 0
+		return w.removeSlots(func(uint64) bool { return true })
+	}
+	without := w.state
+	without.generation = newest.Generation
+	if without.cutOff() {
+		return nil
+	}
+	var before uint64
+	for _, n := range generations {
+		if n < newest.Generation {
+			before = max(before, n)
+		}
+	}
+	w.state.generation = newest.Generation
+	return w.removeSlots(func(n uint64) bool { return n != newest.Generation && n != before })
 }
 
 // Close releases the lock. Changes that were not committed are lost; blobs and
@@ -337,8 +379,26 @@ func (w *Writer) removeEmptyDirs() {
 			continue
 		}
 		for _, alg := range []digest.Algorithm{digest.SHA256, digest.SHA384, digest.SHA512} {
-			_ = w.disk.removeAny(path.Join(dir, alg.String()))
+			w.removeEmpty(path.Join(dir, alg.String()))
 		}
 		_ = w.disk.removeAny(dir)
 	}
+}
+
+// removeEmpty removes a directory, and empty ones in it that were made for
+// segments.
+func (w *Writer) removeEmpty(dir string) {
+	if info, err := w.disk.root.Lstat(dir); err != nil || !info.IsDir() {
+		return
+	}
+	names, err := readNames(w.disk.root, dir, maxSegmentNames)
+	if err != nil {
+		return
+	}
+	for _, name := range names {
+		if strings.HasSuffix(name, partialSuffix) {
+			_ = w.disk.removeAny(path.Join(dir, name))
+		}
+	}
+	_ = w.disk.removeAny(dir)
 }
