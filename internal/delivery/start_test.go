@@ -1,0 +1,243 @@
+package delivery_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/sealift/sealift/artifact"
+	"github.com/sealift/sealift/internal/delivery"
+	"github.com/sealift/sealift/internal/layout"
+)
+
+var (
+	shopContent = delivery.Content{
+		Name: "registry.example.com/shop:1.0.0", Alias: "shop-1.0.0", Digest: digest.FromString("shop"),
+		ID: "example.com/shop", Version: "1.0.0", Title: "Shop", Signed: true,
+	}
+	webContent  = delivery.Content{Name: "registry.example.com:5000/web:2", Alias: "web-2", Digest: digest.FromString("web"), Image: true}
+	dataContent = delivery.Content{Name: "registry.example.com/maps:7", Alias: "maps-7", Digest: digest.FromString("maps")}
+	linuxTools  = []delivery.ToolFile{
+		{Platform: ocispec.Platform{OS: "linux", Architecture: "amd64"}, Name: "sealift/bin/sealift-linux-amd64"},
+		{Platform: ocispec.Platform{OS: "linux", Architecture: "arm64"}, Name: "sealift/bin/sealift-linux-arm64"},
+	}
+)
+
+const startShop = `START HERE
+
+This disc brings software to a place without a network. DISC means the
+directory this file is in: write its path instead. On the disc:
+- app example.com/shop 1.0.0, Shop
+  for linux/amd64, linux/arm64 only
+
+THE PROGRAM is in DISC/sealift/bin. Take the file for your machine:
+  sealift-linux-amd64  (uname -sm says Linux x86_64)
+  sealift-linux-arm64  (uname -sm says Linux aarch64)
+Discs often do not let programs run, so copy it, here to /tmp:
+  cp DISC/sealift/bin/sealift-linux-amd64 /tmp/sealift
+  chmod +x /tmp/sealift
+and write /tmp/sealift for sealift below.
+
+CHECK FIRST. Whoever had this disc could change all of it: this text,
+the program and its SHA256SUMS too. Get the vendor's key and the list of
+the program's checksums over ANOTHER way, never from this disc.
+  sha256sum DISC/sealift/bin/*       compare with the vendor's list
+  sealift fingerprint vendor.pub     compare with the vendor's word
+  sealift verify DISC --key vendor.pub
+
+USE
+  sealift inspect DISC               names, components, signatures
+  sealift serve DISC                 a registry at 127.0.0.1:5050
+  sealift install DISC --key vendor.pub
+`
+
+func TestStartHereText(t *testing.T) {
+	t.Parallel()
+	label := layout.Label{Roots: []layout.LabelRoot{{Name: shopContent.Name, Digest: shopContent.Digest, Platforms: []string{"linux/amd64", "linux/arm64"}}}}
+	got := delivery.StartHere(label, []delivery.Content{shopContent}, linuxTools)
+	if diff := cmp.Diff(startShop, strings.ReplaceAll(string(got), "\r\n", "\n")); diff != "" {
+		t.Errorf("StartHere (-want +got):\n%s", diff)
+	}
+}
+
+func TestStartHere(t *testing.T) {
+	t.Parallel()
+	shop2, chat := shopContent, shopContent
+	shop2.Name, shop2.Version, shop2.Alias = "registry.example.com/shop:1.1.0", "1.1.0", "shop-1.1.0"
+	chat.Name, chat.ID, chat.Alias = "registry.example.com/chat:1.0.0", "example.com/chat", "chat-1.0.0"
+	unsigned := shopContent
+	unsigned.Signed = false
+	japanese := shopContent
+	japanese.Title = "お店"
+	hostile := delivery.Content{Name: "a.example/b:1", ID: "x\x1b]0;pwned\x07\r\nsealift: all is good", Version: strings.Repeat("9", 500), Title: "\x9b2J", Alias: strings.Repeat("x", 128), Signed: true}
+	delta := layout.Label{Roots: []layout.LabelRoot{{Name: shopContent.Name, Digest: shopContent.Digest, Base: []layout.LabelBase{{Name: "registry.example.com/shop:0.9.0"}, {Name: "other"}}}}}
+	volume := layout.Label{Set: &layout.LabelSet{ID: "4f1c", Volume: 2, Volumes: make([][]digest.Digest, 3)}}
+	var many []delivery.Content
+	for i := range 60 {
+		c := webContent
+		c.Name = fmt.Sprintf("%s.example.com/%s/web%02d:1", strings.Repeat("long-", 12)+"name", strings.Repeat("x", 100), i)
+		many = append(many, c)
+	}
+	everything := append([]delivery.Content{shopContent, chat, webContent}, many...)
+	windows := delivery.ToolFile{Platform: ocispec.Platform{OS: "windows", Architecture: "amd64"}, Name: "sealift/bin/sealift-windows-amd64.exe"}
+	arm := delivery.ToolFile{Platform: ocispec.Platform{OS: "linux", Architecture: "arm", Variant: "v7"}, Name: "sealift/bin/sealift-linux-arm-v7"}
+	mac := delivery.ToolFile{Platform: ocispec.Platform{OS: "darwin", Architecture: "arm64"}, Name: "sealift/bin/sealift-darwin-arm64"}
+	const install = "sealift install"
+	tests := []struct {
+		name     string
+		label    layout.Label
+		contents []delivery.Content
+		tools    []delivery.ToolFile
+		want     []string
+		never    []string
+	}{
+		{"one app", layout.Label{}, []delivery.Content{shopContent}, linuxTools,
+			[]string{install + " DISC --key vendor.pub", "oras cp -r --from-oci-layout DISC:shop-1.0.0 HOST/REPO:TAG", "crane copy 127.0.0.1:5050/NAME"}, []string{"docker", "DISC//"}},
+		{"two versions of one app", layout.Label{}, []delivery.Content{shop2, shopContent}, linuxTools,
+			[]string{"shop 1.0.0, Shop", "shop 1.1.0, Shop", install + " DISC --key vendor.pub"}, []string{"DISC//"}},
+		{"two apps", layout.Label{}, []delivery.Content{shopContent, chat}, linuxTools, []string{install + " DISC//NAME --key vendor.pub"}, []string{install + " DISC --key"}},
+		{"plain image", layout.Label{}, []delivery.Content{webContent}, linuxTools,
+			[]string{"image registry.example.com:5000/web:2", "docker pull 127.0.0.1:5050/registry.example.com__5000/web:2", "Nothing here is an app", "--signatures=false", "Nothing here is signed"},
+			[]string{install, "vendor.pub"}},
+		{"data", layout.Label{}, []delivery.Content{dataContent}, nil, []string{"data registry.example.com/maps:7", "not on this disc"}, []string{install, "docker", "sha256sum", "/tmp"}},
+		{"app that is not signed", layout.Label{}, []delivery.Content{unsigned}, linuxTools, []string{"none can be installed", "--signatures=false"}, []string{install, "sealift fingerprint"}},
+		{"some signed", layout.Label{}, []delivery.Content{shopContent, webContent}, linuxTools,
+			[]string{"sealift verify DISC//NAME --key vendor.pub", "sealift verify DISC --signatures=false", install + " DISC --key"}, []string{"verify DISC --key"}},
+		{"delta", delta, []delivery.Content{shopContent}, linuxTools,
+			[]string{"ONLY WHAT IS NEW since registry.example.com/shop:0.9.0 or 1 more", "sealift mirror DISC /srv/media", "a disc that holds what came before"}, []string{"oras", "docker", "crane"}},
+		{"volume", volume, []delivery.Content{shopContent}, linuxTools,
+			[]string{"THIS IS DISC 2 OF 3 of the set 4f1c.", "the other discs", "sealift mirror DISC /srv/media"}, []string{"oras", "docker", "crane"}},
+		{"nothing", layout.Label{}, nil, nil, []string{"nothing that has a name"}, []string{install, "oras"}},
+		{"Windows only", layout.Label{}, []delivery.Content{shopContent}, []delivery.ToolFile{windows}, []string{"certutil -hashfile DISC/sealift/bin/sealift-windows-amd64.exe SHA256", "command prompt"}, []string{"chmod", "/tmp"}},
+		{"all there is", volume, everything, append([]delivery.ToolFile{mac, arm, windows}, linuxTools...), []string{"- and 58 more", "(uname -sm says Darwin arm64)", "(uname -sm says Linux armv7l)"}, nil},
+		{"much without volumes", delta, everything, append([]delivery.ToolFile{mac, arm, windows}, linuxTools...), []string{"- and 58 more"}, nil},
+		{"title in another script", layout.Label{}, []delivery.Content{japanese}, nil, []string{"app example.com/shop 1.0.0"}, []string{"?"}},
+		{"hostile", layout.Label{Set: &layout.LabelSet{ID: "\x1b[2J", Volume: 1, Volumes: make([][]digest.Digest, 2)}}, []delivery.Content{hostile}, nil, []string{"app x?]0;pwned???sealift", "set ?[2J"}, []string{"\nsealift: all is good"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			got := string(delivery.StartHere(tt.label, tt.contents, tt.tools))
+			checkPage(t, got)
+			for _, want := range tt.want {
+				if !strings.Contains(got, want) {
+					t.Errorf("StartHere lacks %q:\n%s", want, got)
+				}
+			}
+			for _, never := range tt.never {
+				if strings.Contains(got, never) {
+					t.Errorf("StartHere has %q:\n%s", never, got)
+				}
+			}
+		})
+	}
+}
+
+// maxStartLines is a page that a printer takes, and that most terminals show.
+const maxStartLines = 47
+
+// checkPage fails unless text is one page of ASCII in lines that fit and end with
+// CR LF.
+func checkPage(t *testing.T, text string) {
+	t.Helper()
+	lines := strings.Split(strings.TrimSuffix(text, "\r\n"), "\r\n")
+	if len(lines) > maxStartLines {
+		t.Errorf("%d lines, want at most %d:\n%s", len(lines), maxStartLines, text)
+	}
+	for _, line := range lines {
+		if len(line) > 72 {
+			t.Errorf("line of %d columns: %q", len(line), line)
+		}
+		if i := strings.IndexFunc(line, func(r rune) bool { return r < ' ' || r > '~' }); i >= 0 {
+			t.Errorf("line with %q: %q", line[i], line)
+		}
+	}
+}
+
+// What the commands name is what the program takes.
+func TestStartHereCommands(t *testing.T) {
+	t.Parallel()
+	for _, ref := range []string{"/media/usb", "/media/usb//" + shopContent.Name, "/media/usb//" + webContent.Name} {
+		if loc, err := artifact.ParseLocation(ref); err != nil || loc.Place != artifact.PlaceMedia || loc.Path != "/media/usb" {
+			t.Errorf("ParseLocation(%q) = %+v, %v, want the media", ref, loc, err)
+		}
+	}
+}
+
+func TestContents(t *testing.T) {
+	t.Parallel()
+	m := newMedia(t)
+	m.release("registry.example.com/shop:1.0.0", "shop", "1.0.0", newSigner(t))
+	m.release("registry.example.com/chat:2.0.0", "chat", "2.0.0", nil)
+	gone := m.release("registry.example.com/gone:1.0.0", "gone", "1.0.0", nil)
+	m.flip(gone)
+	config := artifact.Describe(ocispec.MediaTypeImageConfig, []byte(`{"os":"linux"}`))
+	raw := []byte(`{"schemaVersion":2,"config":{"mediaType":"` + config.MediaType + `","digest":"` + config.Digest.String() + `","size":14},"layers":[]}`)
+	image := artifact.Describe(ocispec.MediaTypeImageManifest, raw)
+	got, err := contents(t, m, image, raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range got {
+		got[i].Digest = ""
+	}
+	want := []delivery.Content{
+		{Name: "registry.example.com/chat:2.0.0", ID: "example.com/chat", Version: "2.0.0", Title: "chat"},
+		{Name: "registry.example.com/shop:1.0.0", ID: "example.com/shop", Version: "1.0.0", Title: "shop", Signed: true},
+		{Name: "registry.example.com/web:1", Alias: "web-1", Image: true},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("Contents (-want +got):\n%s", diff)
+	}
+	w, err := layout.OpenWriter(t.Context(), m.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	if err := delivery.PackStart(t.Context(), w, m.dir, nil); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(filepath.Join(m.dir, "START-HERE.txt"))
+	if err != nil || !bytes.Contains(text, []byte("image registry.example.com/web:1\r\n")) {
+		t.Errorf("START-HERE.txt = %q, %v", text, err)
+	}
+}
+
+// contents adds an image and describes the media.
+func contents(t *testing.T, m media, image ocispec.Descriptor, raw []byte) ([]delivery.Content, error) {
+	t.Helper()
+	w, err := layout.OpenWriter(t.Context(), m.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = errors.Join(w.Push(t.Context(), image, bytes.NewReader(raw)), w.SetRoot("registry.example.com/web:1", "web-1", image), w.Commit(t.Context()), w.Close())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return delivery.Contents(t.Context(), m.find(""))
+}
+
+// Media on which nothing has a name gets a text too.
+func TestPackStartEmpty(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "m")
+	w, err := layout.OpenWriter(t.Context(), dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	if err := errors.Join(w.Commit(t.Context()), delivery.PackStart(t.Context(), w, dir, nil)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "START-HERE.txt")); err != nil {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,353 @@
+package delivery
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"slices"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/sealift/sealift/mirror"
+)
+
+const (
+	// toolDir is where media holds this program, for those who have only the media.
+	toolDir  = "sealift/bin"
+	toolSums = toolDir + "/SHA256SUMS"
+)
+
+// Sentinel errors, always inside a [*ToolError].
+var (
+	// ErrNoTool reports that there is no program for a platform.
+	ErrNoTool = errors.New("there is no such file")
+	// ErrBadTool reports a file that cannot be carried as the program for its
+	// platform: another machine's, not static, cut off, or something else.
+	ErrBadTool = errors.New("not this program for that platform")
+	// ErrToolVersion reports a program of another version than the running one.
+	ErrToolVersion = errors.New("of another version")
+)
+
+// ToolError says which program cannot be carried, and why.
+type ToolError struct {
+	Platform ocispec.Platform
+	// Path is the file, on this machine or, beginning with sealift/bin, on the media.
+	Path string
+	Err  error
+}
+
+// Error names the platform, the file with its directory, and what makes it.
+func (e *ToolError) Error() string {
+	text := fmt.Sprintf("the program for %s, %s: %v", mirror.FormatPlatform(e.Platform), e.Path, e.Err)
+	if errors.Is(e.Err, ErrNoTool) {
+		text += "; make dist builds " + path.Base(filepath.ToSlash(e.Path)) + " and those for the other platforms"
+	}
+	return text
+}
+
+// Unwrap returns the cause.
+func (e *ToolError) Unwrap() error { return e.Err }
+
+// FileWriter writes a file beside the blobs of media, durably and as one step;
+// [layout.Writer] is one. name is slash-separated.
+type FileWriter interface {
+	WriteFile(ctx context.Context, name string, mode fs.FileMode, r io.Reader) error
+}
+
+// ToolOptions say which programs are carried, and where they come from.
+type ToolOptions struct {
+	// Platforms are those the programs are for, see [ToolPlatforms].
+	Platforms []ocispec.Platform
+	// Executable is the file of the running program.
+	Executable string
+	// Version is that of the running program, which every other must have; "" means
+	// the one it is stamped with.
+	Version string
+	// Dir holds the programs as make dist names them, sealift-linux-arm64; with ""
+	// the running program is taken for its own platform, and what lies beside it
+	// for others.
+	Dir string
+	// Media shows what the media holds already; nil for nothing. It should be the
+	// file system of an [os.Root], so that no link on the media leads out of it.
+	Media fs.FS
+}
+
+// ToolFile is a program on media.
+type ToolFile struct {
+	Platform ocispec.Platform
+	// Name is slash-separated, as sealift/bin/sealift-linux-amd64.
+	Name   string
+	Digest digest.Digest
+	Bytes  int64
+	// Written is false for a file that stood there with the same bytes.
+	Written bool
+}
+
+// ToolPlatforms returns the platforms that programs are carried for when nobody
+// says otherwise: the Linux ones among those carried, sorted, and with none of
+// these the running one, or linux/amd64 where that is not Linux.
+func ToolPlatforms(carried []ocispec.Platform) []ocispec.Platform {
+	var list []ocispec.Platform
+	for _, p := range carried {
+		if p.OS == "linux" {
+			list = append(list, ocispec.Platform{OS: p.OS, Architecture: p.Architecture, Variant: p.Variant})
+		}
+	}
+	if len(list) == 0 {
+		if p := runningPlatform(); p.OS == "linux" {
+			return []ocispec.Platform{p}
+		}
+		return []ocispec.Platform{{OS: "linux", Architecture: "amd64"}}
+	}
+	slices.SortFunc(list, func(a, b ocispec.Platform) int { return cmp.Compare(toolName(a), toolName(b)) })
+	return slices.CompactFunc(list, func(a, b ocispec.Platform) bool { return toolName(a) == toolName(b) })
+}
+
+// runningPlatform returns the platform that this program was built for.
+func runningPlatform() ocispec.Platform {
+	p := ocispec.Platform{OS: runtime.GOOS, Architecture: runtime.GOARCH}
+	if info, ok := debug.ReadBuildInfo(); ok && p.Architecture == "arm" {
+		for _, s := range info.Settings {
+			if level, _, _ := strings.Cut(s.Value, ","); s.Key == "GOARM" && level != "" {
+				p.Variant = "v" + level
+			}
+		}
+	}
+	return p
+}
+
+// toolName is the name of a program's file, as make dist writes it.
+func toolName(p ocispec.Platform) string {
+	name := "sealift-" + strings.ReplaceAll(mirror.FormatPlatform(p), "/", "-")
+	if p.OS == "windows" {
+		name += ".exe"
+	}
+	return name
+}
+
+// parseToolName is the inverse of toolName.
+func parseToolName(name string) (ocispec.Platform, bool) {
+	words := strings.TrimSuffix(strings.TrimPrefix(name, "sealift-"), ".exe")
+	p, err := mirror.ParsePlatform(strings.ReplaceAll(words, "-", "/"))
+	return p, err == nil && toolName(p) == name
+}
+
+// PackTool puts programs and their checksums on media: each is checked to be this
+// program, of this version, static, whole and for its platform, before the first is
+// written. What stands there with the same bytes is not written again. Programs
+// that the media has for other platforms stay, and must be of the same version too,
+// or a courier would carry a mix. It returns all that is there then, by name, and
+// fails with [*ToolError] or the error of dst.
+func PackTool(ctx context.Context, dst FileWriter, opts ToolOptions) ([]ToolFile, error) {
+	if m := stampRegexp.FindStringSubmatch(stamp); opts.Version == "" && m != nil {
+		opts.Version = m[1]
+	}
+	opened := map[string]*tool{} // by name on media
+	defer func() {
+		for _, t := range opened {
+			_ = t.file.Close() // was only read
+		}
+	}()
+	for _, p := range opts.Platforms {
+		t, err := opts.open(p)
+		if err != nil {
+			return nil, err
+		}
+		if _, twice := opened[t.Name]; twice {
+			_ = t.file.Close()
+			continue
+		}
+		opened[t.Name] = t
+	}
+	files, err := opts.kept(opened)
+	if err != nil {
+		return nil, err
+	}
+	for _, t := range opened {
+		if t.Written, err = put(ctx, dst, opts.Media, t.Name, 0o755, t.Digest, io.NewSectionReader(t.file, 0, t.Bytes)); err != nil {
+			return nil, err
+		}
+		files = append(files, t.ToolFile)
+	}
+	slices.SortFunc(files, func(a, b ToolFile) int { return cmp.Compare(a.Name, b.Name) })
+	sums := formatSums(files)
+	_, err = put(ctx, dst, opts.Media, toolSums, 0o644, digest.FromBytes(sums), bytes.NewReader(sums))
+	return files, err
+}
+
+// tool is a program that is open to be carried.
+type tool struct {
+	ToolFile
+	file *os.File
+}
+
+// open finds and checks the program for p.
+func (o ToolOptions) open(p ocispec.Platform) (_ *tool, err error) {
+	name := o.path(p)
+	fail := func(err error) (*tool, error) { return nil, &ToolError{p, name, err} }
+	info, err := os.Stat(name) // looks before it opens: opening a named pipe blocks
+	if errors.Is(err, fs.ErrNotExist) {
+		return fail(ErrNoTool)
+	} else if err != nil {
+		return fail(err)
+	}
+	if !info.Mode().IsRegular() {
+		return fail(fmt.Errorf("%w: it is no regular file", ErrBadTool))
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		return fail(err)
+	}
+	b, err := readBinary(f, info.Size(), p)
+	if err == nil {
+		err = o.checkVersion(b, name == o.Executable)
+	}
+	if err != nil {
+		_ = f.Close() // was only read
+		return fail(err)
+	}
+	return &tool{ToolFile{Platform: p, Name: path.Join(toolDir, toolName(p)), Digest: b.digest, Bytes: info.Size()}, f}, nil
+}
+
+func (o ToolOptions) path(p ocispec.Platform) string {
+	if o.Dir != "" {
+		return filepath.Join(o.Dir, toolName(p))
+	}
+	if toolName(p) == toolName(runningPlatform()) {
+		return o.Executable
+	}
+	return filepath.Join(filepath.Dir(o.Executable), toolName(p))
+}
+
+// checkVersion compares a program with the running one. That two were built from
+// some checkout says nothing, unless they are one file.
+func (o ToolOptions) checkVersion(b binary, running bool) error {
+	switch {
+	case b.version == unversioned && !running:
+		return fmt.Errorf("%w: nothing in it says which, and this is %s; make dist stamps it", ErrToolVersion, o.Version)
+	case b.version != o.Version:
+		return fmt.Errorf("%w: it is %s, and this is %s", ErrToolVersion, b.version, o.Version)
+	}
+	return nil
+}
+
+// kept returns the programs that the media has for other platforms than those
+// that are packed now.
+func (o ToolOptions) kept(packed map[string]*tool) ([]ToolFile, error) {
+	if o.Media == nil {
+		return nil, nil
+	}
+	entries, err := fs.ReadDir(o.Media, toolDir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	} else if err != nil {
+		return nil, fmt.Errorf("list programs on the media: %w", err)
+	}
+	var files []ToolFile
+	for _, e := range entries {
+		name := path.Join(toolDir, e.Name())
+		p, ok := parseToolName(e.Name())
+		if _, again := packed[name]; !ok || again {
+			continue
+		}
+		f, err := o.keep(name, p)
+		if err != nil {
+			return nil, &ToolError{p, name, err}
+		}
+		files = append(files, f)
+	}
+	return files, nil
+}
+
+// keep checks a program that is on the media.
+func (o ToolOptions) keep(name string, p ocispec.Platform) (ToolFile, error) {
+	f, size, err := openRegular(o.Media, name)
+	if err != nil {
+		return ToolFile{}, err
+	}
+	defer func() { _ = f.Close() }() // was only read
+	r, ok := f.(io.ReaderAt)
+	if !ok {
+		return ToolFile{}, errors.ErrUnsupported
+	}
+	b, err := readBinary(r, size, p)
+	if err == nil {
+		err = o.checkVersion(b, false)
+	}
+	if err != nil {
+		return ToolFile{}, fmt.Errorf("%w; pack that platform too, or remove the file", err)
+	}
+	return ToolFile{Platform: p, Name: name, Digest: b.digest, Bytes: size}, nil
+}
+
+// openRegular opens a regular file, looking before it opens.
+func openRegular(media fs.FS, name string) (fs.File, int64, error) {
+	info, err := fs.Stat(media, name)
+	if err != nil {
+		return nil, 0, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, 0, fmt.Errorf("%w: it is no regular file", ErrBadTool)
+	}
+	f, err := media.Open(name)
+	return f, info.Size(), err
+}
+
+// put writes a file unless it stands there already. r must give the bytes of
+// want: when it does not, nothing is put in place.
+func put(ctx context.Context, dst FileWriter, media fs.FS, name string, mode fs.FileMode, want digest.Digest, r io.Reader) (written bool, err error) {
+	if stands(media, name, want) {
+		return false, nil
+	}
+	v := want.Verifier()
+	return true, dst.WriteFile(ctx, name, mode, &verifiedReader{io.TeeReader(r, v), v})
+}
+
+// stands reports whether media has a file of that digest; one that cannot be
+// read is to be written again.
+func stands(media fs.FS, name string, want digest.Digest) bool {
+	if media == nil {
+		return false
+	}
+	f, _, err := openRegular(media, name)
+	if err != nil {
+		return false
+	}
+	defer func() { _ = f.Close() }() // was only read
+	have, err := want.Algorithm().FromReader(f)
+	return err == nil && have == want
+}
+
+// verifiedReader ends with an error unless its bytes are those that were wanted.
+type verifiedReader struct {
+	io.Reader
+	verifier digest.Verifier
+}
+
+func (r *verifiedReader) Read(b []byte) (int, error) {
+	n, err := r.Reader.Read(b)
+	if errors.Is(err, io.EOF) && !r.verifier.Verified() {
+		return n, fmt.Errorf("%w: it changed while it was read", ErrBadTool)
+	}
+	return n, err
+}
+
+// formatSums writes checksums as sha256sum -c takes them, beside the files.
+func formatSums(files []ToolFile) []byte {
+	var out bytes.Buffer
+	for _, f := range files {
+		fmt.Fprintf(&out, "%s  %s\n", f.Digest.Encoded(), path.Base(f.Name))
+	}
+	return out.Bytes()
+}
