@@ -7,17 +7,38 @@ COSIGN        := github.com/sigstore/cosign/v2/cmd/cosign@v2.6.5
 REGISTRY      := github.com/distribution/distribution/v3/cmd/registry@v3.1.2
 
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
-LDFLAGS := -s -w -X github.com/sealift/sealift/internal/cli.version=$(VERSION)
+# The second stamp is found in a program's file, for whatever system that is.
+LDFLAGS := -s -w -X github.com/sealift/sealift/internal/cli.version=$(VERSION) \
+	-X github.com/sealift/sealift/internal/delivery.stamp=sealift-version:$(VERSION);
 TOOLS   := $(CURDIR)/.tools
 export GOTOOLCHAIN = local
 
-.PHONY: help build check vet lint test test-real images kernel demo bench tools clean
+# The programs that media can carry, as OS-ARCH[-VARIANT].
+PROGRAMS := linux-amd64 linux-arm64 linux-arm-v7 darwin-arm64 darwin-amd64 windows-amd64.exe
+
+.PHONY: help build dist dist-check check vet lint test test-real images kernel demo bench tools clean force
 
 help: ## show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## build build/sealift, static and stamped
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o build/sealift ./cmd/sealift
+
+dist: $(PROGRAMS:%=build/dist/sealift-%) ## build the program for every platform into build/dist, with SHA256SUMS
+	cd build/dist && sha256sum $(PROGRAMS:%=sealift-%) > SHA256SUMS
+
+build/dist/sealift-%: force
+	CGO_ENABLED=0 GOOS=$(call part,1) GOARCH=$(call part,2) GOARM=$(patsubst v%,%,$(call part,3)) \
+		go build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)' -o $@ ./cmd/sealift
+
+part = $(word $(1),$(subst -, ,$(basename $*)))
+
+dist-check: dist ## build them again, from a copy elsewhere and without a cache, and compare
+	rm -rf build/again && mkdir -p build/again/src
+	git ls-files -z | xargs -0 cp --parents -t build/again/src
+	GOCACHE=$(CURDIR)/build/again/cache $(MAKE) -C build/again/src dist VERSION='$(VERSION)' PROGRAMS='$(PROGRAMS)'
+	diff build/dist/SHA256SUMS build/again/src/build/dist/SHA256SUMS
+	rm -rf build/again
 
 check: vet lint test ## vet, lint, unit, script and policy tests with the race detector
 
