@@ -3,6 +3,8 @@ package mirror
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -199,6 +201,22 @@ func (p *Plan) Absent() []ocispec.Descriptor {
 		if s.Absent {
 			list = append(list, s.Descriptor)
 		}
+	}
+	return list
+}
+
+// Platforms returns the platforms of the images that are carried, as far as indexes
+// name them, each once, sorted.
+func (p *Plan) Platforms() []ocispec.Platform {
+	by := map[string]ocispec.Platform{}
+	for _, s := range p.Manifests {
+		if hasPlatform(s.Descriptor) {
+			by[FormatPlatform(*s.Descriptor.Platform)] = *s.Descriptor.Platform
+		}
+	}
+	var list []ocispec.Platform
+	for _, name := range slices.Sorted(maps.Keys(by)) {
+		list = append(list, by[name])
 	}
 	return list
 }

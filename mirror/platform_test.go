@@ -158,6 +158,9 @@ func TestParts(t *testing.T) {
 	for _, part := range p.Parts {
 		labels = append(labels, part.Label)
 	}
+	if got := mirror.FormatPlatforms(p.Platforms()); got != "linux/amd64, linux/arm64" {
+		t.Errorf("Platforms = %s, want both", got)
+	}
 	if want := []string{"", "linux/amd64", "linux/arm64", mirror.LabelReferrers}; !slices.Equal(labels, want) {
 		t.Errorf("labels = %q, want %q", labels, want)
 	}

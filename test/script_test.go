@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"runtime/debug"
 	"slices"
 	"strconv"
@@ -66,6 +67,7 @@ func TestScript(t *testing.T) {
 			"resize":     cmdResize,
 			"screen":     cmdScreen,
 			"scrub":      cmdScrub,
+			"static":     cmdStatic,
 			"tag":        cmdTag,
 			"terminal":   cmdTerminal,
 			"truncate":   cmdTruncate,
@@ -102,7 +104,7 @@ func setup(env *testscript.Env, bin string) error {
 func buildSealift(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
-	args := []string{"build", "-o", filepath.Join(dir, "sealift")}
+	args := []string{"build", "-ldflags", stamps, "-o", filepath.Join(dir, "sealift")}
 	if info, ok := debug.ReadBuildInfo(); ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
 		args = append(args, "-race")
 	}
@@ -110,6 +112,22 @@ func buildSealift(t *testing.T) string {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	return dir
+}
+
+// stamps give the programs of the scripts one version, as make does.
+const stamps = "-X github.com/sealift/sealift/internal/cli.version=0.0.0-script -X github.com/sealift/sealift/internal/delivery.stamp=sealift-version:0.0.0-script;"
+
+// cmdStatic builds the program that can travel, for this machine, into a directory:
+// static, and stamped with the version that the scripts' own program has.
+func cmdStatic(ts *testscript.TestScript, neg bool, args []string) {
+	need(ts, !neg && len(args) == 1, "static DIR")
+	cmd := exec.CommandContext(context.Background(), "go", "build", "-trimpath",
+		"-ldflags", stamps, "-o", filepath.Join(ts.MkAbs(args[0]), "sealift-linux-"+runtime.GOARCH), "../cmd/sealift")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux")
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		ts.Fatalf("%v\n%s", err, out)
+	}
 }
 
 // smallDisk says why a disk of a few kilobytes cannot be mounted here, nil when

@@ -73,7 +73,7 @@ func exitCode(ctx context.Context, err error) int {
 		return exitRefused
 	case errors.As(err, new(*volumesError)):
 		return exitIncomplete // before what it wraps, which says that something is not there
-	case errors.As(err, new(*mirror.PlatformError)):
+	case errors.As(err, new(*mirror.PlatformError)), errors.Is(err, delivery.ErrNoTool):
 		return exitNotFound
 	case errors.As(err, new(*delivery.VersionError)), errors.Is(err, errdef.ErrNotFound), errors.Is(err, fs.ErrNotExist), errors.Is(err, layout.ErrNotLayout):
 		return exitNotFound // also in mid-copy: running it again would not help

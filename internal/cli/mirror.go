@@ -27,6 +27,7 @@ type mirrorFlags struct {
 	set           string
 	volume        int
 	noReadback    bool
+	tool          toolFlags
 	rateLimit     string
 	concurrency   int
 }
@@ -61,6 +62,9 @@ DEST with {n} in it is a directory for each, as ./disc-{n}; else all go to DEST,
 the other, and mirror asks for the next disc. --volume writes one of them, again if need
 be: the same command makes the same set, and --set DIR takes it from any other volume.
 
+--with-tool puts sealift itself on the media, for the machines of the site, with a page
+START-HERE.txt that says what is there and what to do.
+
 --dry-run shows what would be copied, image by image, and why the rest is not. --plan
 writes that down instead of copying, for somebody to look at; --from-plan copies exactly
 what is written there, or refuses because a source or the destination has moved.
@@ -88,6 +92,7 @@ mends media that sealift verify finds damaged.`,
 	flags.StringVar(&req.VolumeSize, "volume-size", "", "spread the copy over volumes of `SIZE`, as 4.7GB, or cd, dvd, bd or fat32")
 	flags.IntVar(&f.volume, "volume", 0, "write only the volume `N` of the set")
 	flags.StringVar(&f.set, "set", "", "write volumes of the set that the media in `DIR`, one of its volumes, belongs to")
+	f.tool.add(cmd)
 	flags.StringVar(&f.rateLimit, "rate-limit", "", "read at most `SIZE` a second from all sources together, as 5MB")
 	flags.IntVar(&f.concurrency, "concurrency", 0, "copy `N` blobs at once, of one registry no more than that (default 4)")
 	flags.BoolVar(&f.noReadback, "no-readback", false, "do not read from the disk again what was written to it")
@@ -244,6 +249,10 @@ func (c *copying) run(ctx context.Context, follow *mirror.Document) (err error) 
 	if err := c.allowed(ctx, plan, dst); err != nil {
 		return err
 	}
+	tools, err := c.tools(plan)
+	if err != nil {
+		return err
+	}
 	result := newMirrored(plan, c.to.String())
 	if c.to.Place == artifact.PlaceMedia {
 		if err := c.room(plan, c.to); err != nil {
@@ -255,7 +264,7 @@ func (c *copying) run(ctx context.Context, follow *mirror.Document) (err error) 
 	}
 	if media, ok := dst.(*mirror.Media); ok {
 		var read mirror.Amount
-		read, err = c.copyToMedia(ctx, plan, media, c.to)
+		read, err = c.copyToMedia(ctx, plan, media, c.to, tools)
 		result.ReadBack, result.ReadBackBytes = read.Blobs, read.Bytes
 	} else {
 		err = c.execute(ctx, plan, c.to)
@@ -301,9 +310,18 @@ func (c *copying) execute(ctx context.Context, plan *mirror.Plan, to artifact.Lo
 
 // copyToMedia carries out a plan onto media and makes sure that it can be taken
 // away.
-func (c *copying) copyToMedia(ctx context.Context, plan *mirror.Plan, media *mirror.Media, to artifact.Location) (mirror.Amount, error) {
+func (c *copying) copyToMedia(ctx context.Context, plan *mirror.Plan, media *mirror.Media, to artifact.Location, opts *delivery.ToolOptions) (mirror.Amount, error) {
+	tools, err := c.packTools(ctx, media, to, opts)
+	if err != nil {
+		return mirror.Amount{}, err
+	}
 	if err := c.execute(ctx, plan, to); err != nil {
 		return mirror.Amount{}, err
+	}
+	if opts != nil {
+		if err := delivery.PackStart(ctx, media, to.Path, tools); err != nil {
+			return mirror.Amount{}, err
+		}
 	}
 	if c.flags.noReadback {
 		return mirror.Amount{}, nil

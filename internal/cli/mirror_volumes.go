@@ -24,6 +24,9 @@ const volumePlace = "{n}"
 // maxSegmentBytes is the largest file of FAT32.
 const maxSegmentBytes = 4<<30 - 1
 
+// startBytes is room for START-HERE.txt and the checksums of programs.
+const startBytes = 64 << 10
+
 // volumeKinds are volumes that people ask for by name. Discs have Joliet names, of
 // at most 64 letters; a stick sold with 32 GB is the largest that is formatted as
 // FAT32 by default, and a directory there takes about 10,900 blobs.
@@ -49,8 +52,9 @@ func parseVolumeSize(s string) (mirror.VolumeOptions, error) {
 // volumes is a copy onto several volumes.
 type volumes struct {
 	*copying
-	plan *mirror.Plan
-	set  *mirror.Set
+	plan  *mirror.Plan
+	set   *mirror.Set
+	tools *delivery.ToolOptions // nil when no program goes along
 }
 
 // runVolumes makes the set and writes its volumes, or the one that was asked for.
@@ -64,7 +68,10 @@ func (c *copying) runVolumes(ctx context.Context, follow *mirror.Document) error
 		return err
 	}
 	v := &volumes{copying: c, plan: plan}
-	if v.set, err = c.volumeSet(plan); err != nil {
+	if v.tools, err = c.tools(plan); err != nil {
+		return err
+	}
+	if v.set, err = v.volumeSet(); err != nil {
 		return err
 	}
 	if c.flags.volume > len(v.set.Volumes) {
@@ -98,19 +105,25 @@ func (c *copying) runVolumes(ctx context.Context, follow *mirror.Document) error
 }
 
 // volumeSet is that of --set, or made anew.
-func (c *copying) volumeSet(plan *mirror.Plan) (*mirror.Set, error) {
-	if c.flags.set != "" {
-		set, err := mirror.ReadSet(c.flags.set)
+func (v *volumes) volumeSet() (*mirror.Set, error) {
+	if v.flags.set != "" {
+		set, err := mirror.ReadSet(v.flags.set)
 		if err != nil {
 			return nil, withHint(err, "give the directory of any volume of the set: --set DIR")
 		}
 		return set, nil
 	}
-	opts, err := parseVolumeSize(c.req.VolumeSize)
+	opts, err := parseVolumeSize(v.req.VolumeSize)
 	if err != nil {
 		return nil, err
 	}
-	set, err := plan.Split(opts)
+	if v.tools != nil {
+		if opts.Extra, err = v.tools.Bytes(); err != nil {
+			return nil, explainTool(err)
+		}
+		opts.Extra += startBytes
+	}
+	set, err := v.plan.Split(opts)
 	if err != nil {
 		return nil, withHint(usagef("--volume-size: %v", err), "take larger volumes, or others")
 	}
@@ -162,7 +175,7 @@ func (v *volumes) write(ctx context.Context, n int, next bool) (read mirror.Amou
 		return read, err
 	}
 	v.out.Message("volume %d of %d goes to %s", n, len(v.set.Volumes), to)
-	return v.copyToMedia(ctx, plan, media, to)
+	return v.copyToMedia(ctx, plan, media, to, v.tools)
 }
 
 // openVolume opens a disc, and asks for another one while it is the wrong one.

@@ -186,6 +186,21 @@ func PackTool(ctx context.Context, dst FileWriter, opts ToolOptions) ([]ToolFile
 	return files, err
 }
 
+// Bytes checks the programs as [PackTool] does and returns what they take on media,
+// checksums aside.
+func (o ToolOptions) Bytes() (int64, error) {
+	var sum int64
+	for _, p := range o.Platforms {
+		t, err := o.open(p)
+		if err != nil {
+			return 0, err
+		}
+		_ = t.file.Close() // was only read
+		sum += t.ToolFile.Bytes
+	}
+	return sum, nil
+}
+
 // tool is a program that is open to be carried.
 type tool struct {
 	ToolFile

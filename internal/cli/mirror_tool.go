@@ -1,0 +1,101 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/spf13/cobra"
+
+	"github.com/sealift/sealift/artifact"
+	"github.com/sealift/sealift/internal/delivery"
+	"github.com/sealift/sealift/mirror"
+)
+
+// toolDefault is what --with-tool means without a platform.
+const toolDefault = "linux"
+
+// toolFlags say which programs go along.
+type toolFlags struct {
+	platforms []string // toolDefault, or OS/ARCH; none for no program
+	dir       string
+}
+
+func (f *toolFlags) add(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.StringSliceVar(&f.platforms, "with-tool", nil, "put sealift itself and START-HERE.txt on the media, for `OS/ARCH,…` (default linux on the platforms carried)")
+	flags.Lookup("with-tool").NoOptDefVal = toolDefault
+	flags.StringVar(&f.dir, "tool-dir", "", "take the programs from `DIR`, where make dist left them (default beside this program)")
+	_ = cmd.MarkFlagDirname("tool-dir")
+}
+
+// tools are the programs for a plan, nil when none go along. That one cannot is
+// found before anything is copied.
+func (c *copying) tools(plan *mirror.Plan) (*delivery.ToolOptions, error) {
+	f := c.flags.tool
+	switch {
+	case len(f.platforms) == 0 && f.dir != "":
+		return nil, usagef("--tool-dir goes with --with-tool")
+	case len(f.platforms) == 0:
+		return nil, nil
+	case c.to.Place == artifact.PlaceRegistry:
+		return nil, usagef("--with-tool is for media, and %s is a registry", c.to)
+	}
+	executable, err := os.Executable()
+	if err != nil {
+		return nil, fmt.Errorf("find this program's own file: %w", err)
+	}
+	opts := &delivery.ToolOptions{Executable: executable, Version: Version(), Dir: f.dir}
+	for _, s := range f.platforms {
+		if s == toolDefault {
+			opts.Platforms = append(opts.Platforms, delivery.ToolPlatforms(plan.Platforms())...)
+			continue
+		}
+		list, err := parsePlatforms([]string{s})
+		if err != nil {
+			return nil, err
+		}
+		opts.Platforms = append(opts.Platforms, list...)
+	}
+	_, err = opts.Bytes()
+	return opts, explainTool(err)
+}
+
+// explainTool says where a program that is wanted can come from.
+func explainTool(err error) error {
+	var tool *delivery.ToolError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &tool) && errors.Is(err, delivery.ErrToolVersion):
+		return withHint(err, "take the programs of this release, or run the one that is to travel")
+	case errors.As(err, &tool):
+		return withHint(err, "put it there, name its directory with --tool-dir, or leave the platform out: --with-tool=%s", formatTool(tool.Platform))
+	}
+	return err
+}
+
+func formatTool(not ocispec.Platform) string {
+	if p := mirror.FormatPlatform(not); p == "linux/amd64" {
+		return "linux/arm64"
+	}
+	return "linux/amd64"
+}
+
+// packTools puts the programs on media. They come before what is copied, so that a
+// disk that is pulled too early explains itself.
+func (c *copying) packTools(ctx context.Context, media *mirror.Media, to artifact.Location, opts *delivery.ToolOptions) ([]delivery.ToolFile, error) {
+	if opts == nil {
+		return nil, nil
+	}
+	root, err := os.OpenRoot(to.Path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = root.Close() }()
+	opts.Media = root.FS()
+	files, err := delivery.PackTool(ctx, media, *opts)
+	return files, explainTool(err)
+}
