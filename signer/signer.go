@@ -17,6 +17,9 @@
 // and a layout on a disk are the same to them. Transparency logs and
 // certificates play no part; trust is in keys only.
 //
+// [Seal] and [Open] do the same for a document that travels by itself: it is
+// carried inside a DSSE envelope, v1.0.2 (https://github.com/secure-systems-lab/dsse).
+//
 // Whatever is read is bounded in size and number and checked against its
 // digest before it is looked at. Only subjects with a sha256 digest are signed
 // and verified: the names of the formats allow no other.
