@@ -27,6 +27,15 @@ const (
 	maxPlatforms  = 100
 )
 
+// CheckID fails unless id is one an app can have: a DNS domain and a path in lower
+// case, at most 200 bytes.
+func CheckID(id string) error {
+	if !appID.MatchString(id) || len(id) > 200 {
+		return fmt.Errorf("want a DNS domain and a path in lower case, as example.com/shop, got %q", id)
+	}
+	return nil
+}
+
 // CheckVersion fails unless v is a SemVer 2 version without build metadata,
 // which is also a legal tag (https://semver.org/spec/v2.0.0.html).
 func CheckVersion(v string) error {
@@ -47,8 +56,8 @@ func (t *Template) checkHead(f *findings) {
 	if t.Kind != AppKind {
 		f.add("kind", "want %s, got %q", AppKind, t.Kind)
 	}
-	if !appID.MatchString(t.ID) || len(t.ID) > 200 {
-		f.add("id", "want a DNS domain and a path in lower case, as example.com/shop, got %q", t.ID)
+	if err := CheckID(t.ID); err != nil {
+		f.add("id", "%v", err)
 	}
 	if err := CheckVersion(t.Version); err != nil {
 		f.add("version", "%v", err)

@@ -119,6 +119,20 @@ func TestCores(t *testing.T) {
 	}
 }
 
+func TestCheckID(t *testing.T) {
+	t.Parallel()
+	for _, id := range []string{"example.com/shop", "a.b/c", "example.com/team-a/shop.one", "e.com/" + strings.Repeat("a", 194)} {
+		if err := artifact.CheckID(id); err != nil {
+			t.Errorf("CheckID(%q) = %v, want nil", id, err)
+		}
+	}
+	for _, id := range []string{"", "-", "shop", "example.com", "example.com/", "localhost/shop", "Example.com/shop", "example.com/a b", "example.com/a\n", "example.com//a", "e.com/" + strings.Repeat("a", 195)} {
+		if err := artifact.CheckID(id); err == nil {
+			t.Errorf("CheckID(%q) = nil, want an error", id)
+		}
+	}
+}
+
 func TestCheckVersion(t *testing.T) {
 	t.Parallel()
 	for _, v := range []string{"1.0.0", "0.0.0", "1.2.3-rc.1", "10.20.30-alpha.beta-1"} {

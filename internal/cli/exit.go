@@ -71,6 +71,8 @@ func exitCode(ctx context.Context, err error) int {
 	case errors.Is(err, signer.ErrUnsigned), errors.Is(err, signer.ErrNotAccepted), errors.Is(err, publish.ErrVersionTaken),
 		errors.Is(err, delivery.ErrMisnamed), errors.Is(err, errRefused), errors.Is(err, errDeclined), errors.Is(err, mirror.ErrMoved):
 		return exitRefused
+	case errors.As(err, new(*delivery.InventoryError)):
+		return exitUsage // a file this person named
 	case errors.As(err, new(*volumesError)):
 		return exitIncomplete // before what it wraps, which says that something is not there
 	case errors.As(err, new(*mirror.PlatformError)), errors.Is(err, delivery.ErrNoTool):
@@ -104,6 +106,8 @@ func hint(err error, code int) string {
 		return hinted.hint
 	case errors.Is(err, artifact.ErrInvalidRelease):
 		return "the bytes are what was published, but no release this program can use; ask the vendor"
+	case errors.As(err, new(*delivery.InventoryError)):
+		return "compare key fingerprints with the site (sealift fingerprint FILE), or have it make the inventory again: sealift inventory -O FILE --key KEY"
 	case errors.Is(err, publish.ErrRaced), errors.Is(err, signer.ErrConflict):
 		return "run the same command again; see with sealift inspect what stands there"
 	case errors.As(err, new(artifact.FindingsError)):

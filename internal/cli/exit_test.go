@@ -40,6 +40,9 @@ func TestExitCode(t *testing.T) {
 	}{
 		{"usage", usagef("no"), 10, false}, // Main adds the command's help
 		{"findings", artifact.FindingsError{{}}, 10, true},
+		{"inventory", &delivery.InventoryError{Line: 3, Err: io.EOF}, 10, true},
+		{"inventory by another key", &delivery.InventoryError{Err: signer.ErrNotAccepted}, 15, true},
+		{"inventory with a false signature", &delivery.InventoryError{Err: signer.ErrInvalid}, 12, true},
 		{"values", &site.ValuesError{Findings: []site.ValueFinding{{}}}, 10, true},
 		{"not found", errdef.ErrNotFound, 11, false},
 		{"no file", fs.ErrNotExist, 11, true},

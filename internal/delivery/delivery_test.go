@@ -33,7 +33,7 @@ type media struct {
 
 func newMedia(t *testing.T) media { return media{t, t.TempDir() + "/media"} }
 
-func newSigner(t *testing.T) *signer.Signer {
+func newSigner(t testing.TB) *signer.Signer {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
