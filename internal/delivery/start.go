@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path"
 	"slices"
 	"strings"
@@ -22,10 +23,11 @@ import (
 
 const (
 	startName = "START-HERE.txt"
-	// startColumns is how wide its lines are, and startRoots how many artifacts it
-	// lists: it is one page.
+	// startColumns is how wide its lines are; startRoots is how many artifacts it
+	// lists, and startTools how many programs: it is one page.
 	startColumns = 72
 	startRoots   = 5
+	startTools   = 6
 )
 
 // Content is one artifact on media, as START-HERE.txt speaks of it. Its texts are
@@ -93,8 +95,8 @@ func aliasOf(f Found) string {
 }
 
 // PackStart writes START-HERE.txt, for what the media in dir holds now. It is
-// called when all else is there.
-func PackStart(ctx context.Context, dst FileWriter, dir string, tools []ToolFile) error {
+// called when all else is there, and again when that changes.
+func PackStart(ctx context.Context, dst FileWriter, dir string) error {
 	list, err := FindMedia(ctx, artifact.Location{Place: artifact.PlaceMedia, Path: dir})
 	if err != nil && !errors.Is(err, errdef.ErrNotFound) {
 		return err
@@ -107,7 +109,18 @@ func PackStart(ctx context.Context, dst FileWriter, dir string, tools []ToolFile
 	if len(list) > 0 {
 		label, _ = list[0].Media.Label() // advice: without it the text says less
 	}
-	return dst.WriteFile(ctx, startName, 0o644, bytes.NewReader(StartHere(label, contents, tools)))
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = root.Close() }() // was only read
+	tools, err := toolsOn(root.FS())
+	if err != nil {
+		return err
+	}
+	text := StartHere(label, contents, tools)
+	_, err = put(ctx, dst, root.FS(), startName, 0o644, digest.FromBytes(text), bytes.NewReader(text))
+	return err
 }
 
 // StartHere writes what somebody needs who has only the media: what is on it, how
@@ -180,7 +193,7 @@ func (c Content) describe() string {
 	case c.Image:
 		return "image " + c.Name
 	}
-	return "data " + c.Name
+	return "artifact " + c.Name
 }
 
 // carried says what of an artifact is here, when that is not all.
@@ -211,7 +224,7 @@ func (p *page) howToRun() {
 	}
 	p.add("THE PROGRAM is in DISC/sealift/bin. Take the file for your machine:")
 	var unix string
-	for _, t := range p.tools {
+	for _, t := range p.tools[:min(len(p.tools), startTools)] {
 		line := "  " + path.Base(t.Name)
 		if m := machines[mirror.FormatPlatform(t.Platform)]; m != "" {
 			line += fmt.Sprintf("  (uname -sm says %s %s)", strings.ToUpper(t.Platform.OS[:1])+t.Platform.OS[1:], m)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -90,6 +91,7 @@ func TestStartHere(t *testing.T) {
 	windows := delivery.ToolFile{Platform: ocispec.Platform{OS: "windows", Architecture: "amd64"}, Name: "sealift/bin/sealift-windows-amd64.exe"}
 	arm := delivery.ToolFile{Platform: ocispec.Platform{OS: "linux", Architecture: "arm", Variant: "v7"}, Name: "sealift/bin/sealift-linux-arm-v7"}
 	mac := delivery.ToolFile{Platform: ocispec.Platform{OS: "darwin", Architecture: "arm64"}, Name: "sealift/bin/sealift-darwin-arm64"}
+	every := slices.Concat([]delivery.ToolFile{mac, arm, windows}, linuxTools, slices.Repeat([]delivery.ToolFile{arm}, 50))
 	const install = "sealift install"
 	tests := []struct {
 		name     string
@@ -107,7 +109,7 @@ func TestStartHere(t *testing.T) {
 		{"plain image", layout.Label{}, []delivery.Content{webContent}, linuxTools,
 			[]string{"image registry.example.com:5000/web:2", "docker pull 127.0.0.1:5050/registry.example.com__5000/web:2", "Nothing here is an app", "--signatures=false", "Nothing here is signed"},
 			[]string{install, "vendor.pub"}},
-		{"data", layout.Label{}, []delivery.Content{dataContent}, nil, []string{"data registry.example.com/maps:7", "not on this disc"}, []string{install, "docker", "sha256sum", "/tmp"}},
+		{"data", layout.Label{}, []delivery.Content{dataContent}, nil, []string{"artifact registry.example.com/maps:7", "not on this disc"}, []string{install, "docker", "sha256sum", "/tmp"}},
 		{"app that is not signed", layout.Label{}, []delivery.Content{unsigned}, linuxTools, []string{"none can be installed", "--signatures=false"}, []string{install, "sealift fingerprint"}},
 		{"some signed", layout.Label{}, []delivery.Content{shopContent, webContent}, linuxTools,
 			[]string{"sealift verify DISC//NAME --key vendor.pub", "sealift verify DISC --signatures=false", install + " DISC --key"}, []string{"verify DISC --key"}},
@@ -117,8 +119,8 @@ func TestStartHere(t *testing.T) {
 			[]string{"THIS IS DISC 2 OF 3 of the set 4f1c.", "the other discs", "sealift mirror DISC /srv/media"}, []string{"oras", "docker", "crane"}},
 		{"nothing", layout.Label{}, nil, nil, []string{"nothing that has a name"}, []string{install, "oras"}},
 		{"Windows only", layout.Label{}, []delivery.Content{shopContent}, []delivery.ToolFile{windows}, []string{"certutil -hashfile DISC/sealift/bin/sealift-windows-amd64.exe SHA256", "command prompt"}, []string{"chmod", "/tmp"}},
-		{"all there is", volume, everything, append([]delivery.ToolFile{mac, arm, windows}, linuxTools...), []string{"- and 58 more", "(uname -sm says Darwin arm64)", "(uname -sm says Linux armv7l)"}, nil},
-		{"much without volumes", delta, everything, append([]delivery.ToolFile{mac, arm, windows}, linuxTools...), []string{"- and 58 more"}, nil},
+		{"all there is", volume, everything, every, []string{"- and 58 more", "(uname -sm says Darwin arm64)", "(uname -sm says Linux armv7l)"}, nil},
+		{"much without volumes", delta, everything, every, []string{"- and 58 more"}, nil},
 		{"title in another script", layout.Label{}, []delivery.Content{japanese}, nil, []string{"app example.com/shop 1.0.0"}, []string{"?"}},
 		{"hostile", layout.Label{Set: &layout.LabelSet{ID: "\x1b[2J", Volume: 1, Volumes: make([][]digest.Digest, 2)}}, []delivery.Content{hostile}, nil, []string{"app x?]0;pwned???sealift", "set ?[2J"}, []string{"\nsealift: all is good"}},
 	}
@@ -202,12 +204,24 @@ func TestContents(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer w.Close()
-	if err := delivery.PackStart(t.Context(), w, m.dir, nil); err != nil {
+	write(t, filepath.Join(m.dir, "sealift/bin/sealift-linux-arm64"), nil)
+	write(t, filepath.Join(m.dir, "sealift/bin/sealift-of-somebody"), nil)
+	if err := delivery.PackStart(t.Context(), w, m.dir); err != nil {
 		t.Fatal(err)
 	}
-	text, err := os.ReadFile(filepath.Join(m.dir, "START-HERE.txt"))
-	if err != nil || !bytes.Contains(text, []byte("image registry.example.com/web:1\r\n")) {
+	file := filepath.Join(m.dir, "START-HERE.txt")
+	text, err := os.ReadFile(file)
+	if err != nil || !bytes.Contains(text, []byte("image registry.example.com/web:1\r\n")) || !bytes.Contains(text, []byte("bin/sealift-linux-arm64 ")) || bytes.Contains(text, []byte("somebody")) {
 		t.Errorf("START-HERE.txt = %q, %v", text, err)
+	}
+	if err := os.Chmod(file, 0o400); err != nil {
+		t.Fatal(err)
+	}
+	if err := delivery.PackStart(t.Context(), w, m.dir); err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o400 {
+		t.Errorf("the same text again: %v, %v, want the old file", info, err)
 	}
 }
 
@@ -234,7 +248,7 @@ func TestPackStartEmpty(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer w.Close()
-	if err := errors.Join(w.Commit(t.Context()), delivery.PackStart(t.Context(), w, dir, nil)); err != nil {
+	if err := errors.Join(w.Commit(t.Context()), delivery.PackStart(t.Context(), w, dir)); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(filepath.Join(dir, "START-HERE.txt")); err != nil {

@@ -140,7 +140,7 @@ func toolName(p ocispec.Platform) string {
 func parseToolName(name string) (ocispec.Platform, bool) {
 	words := strings.TrimSuffix(strings.TrimPrefix(name, "sealift-"), ".exe")
 	p, err := mirror.ParsePlatform(strings.ReplaceAll(words, "-", "/"))
-	return p, err == nil && toolName(p) == name
+	return p, err == nil && slices.Contains([]string{"linux", "darwin", "windows"}, p.OS) && toolName(p) == name
 }
 
 // PackTool puts programs and their checksums on media: each is checked to be this
@@ -263,7 +263,28 @@ func (o ToolOptions) kept(packed map[string]*tool) ([]ToolFile, error) {
 	if o.Media == nil {
 		return nil, nil
 	}
-	entries, err := fs.ReadDir(o.Media, toolDir)
+	there, err := toolsOn(o.Media)
+	if err != nil {
+		return nil, err
+	}
+	var files []ToolFile
+	for _, f := range there {
+		if _, again := packed[f.Name]; again {
+			continue
+		}
+		f, err := o.keep(f.Name, f.Platform)
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, f)
+	}
+	return files, nil
+}
+
+// toolsOn returns the names and platforms of the programs on media, by name.
+// Nothing else of them is known.
+func toolsOn(media fs.FS) ([]ToolFile, error) {
+	entries, err := fs.ReadDir(media, toolDir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	} else if err != nil {
@@ -271,37 +292,33 @@ func (o ToolOptions) kept(packed map[string]*tool) ([]ToolFile, error) {
 	}
 	var files []ToolFile
 	for _, e := range entries {
-		name := path.Join(toolDir, e.Name())
-		p, ok := parseToolName(e.Name())
-		if _, again := packed[name]; !ok || again {
-			continue
+		if p, ok := parseToolName(e.Name()); ok {
+			files = append(files, ToolFile{Platform: p, Name: path.Join(toolDir, e.Name())})
 		}
-		f, err := o.keep(name, p)
-		if err != nil {
-			return nil, &ToolError{p, name, err}
-		}
-		files = append(files, f)
 	}
 	return files, nil
 }
 
 // keep checks a program that is on the media.
 func (o ToolOptions) keep(name string, p ocispec.Platform) (ToolFile, error) {
+	fail := func(err error) (ToolFile, error) {
+		return ToolFile{}, &ToolError{p, name, fmt.Errorf("%w; pack that platform too, or remove the file", err)}
+	}
 	f, size, err := openRegular(o.Media, name)
 	if err != nil {
-		return ToolFile{}, err
+		return fail(err)
 	}
 	defer func() { _ = f.Close() }() // was only read
 	r, ok := f.(io.ReaderAt)
 	if !ok {
-		return ToolFile{}, errors.ErrUnsupported
+		return fail(errors.ErrUnsupported)
 	}
 	b, err := readBinary(r, size, p)
 	if err == nil {
 		err = o.checkVersion(b, false)
 	}
 	if err != nil {
-		return ToolFile{}, fmt.Errorf("%w; pack that platform too, or remove the file", err)
+		return fail(err)
 	}
 	return ToolFile{Platform: p, Name: name, Digest: b.digest, Bytes: size}, nil
 }
