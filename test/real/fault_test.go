@@ -106,9 +106,9 @@ func TestWriteErrors(t *testing.T) {
 				t.Fatalf("mirror does not end: %s", p.log)
 			}
 			said, code := p.log.String(), p.cmd.ProcessState.ExitCode()
-			if code == 0 || !strings.Contains(said, "incomplete") || !strings.Contains(said, "sealift: hint:") ||
+			if code != 14 || !strings.Contains(said, "sealift: hint:") || strings.Contains(said, "do not use this copy") ||
 				!strings.Contains(said, "input/output error") && !strings.Contains(said, "read-only file system") {
-				t.Errorf("mirror to a broken disk: exit status %d, want an error of the disk and a hint:\n%s", code, said)
+				t.Errorf("mirror to a broken disk: exit status %d, want 14, an error of the disk and a hint to go on:\n%s", code, said)
 			}
 			if r := f.try(t, mirror...); r.code == 0 {
 				t.Errorf("%s: succeeds on a broken disk", r.command)
