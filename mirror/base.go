@@ -3,6 +3,7 @@ package mirror
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -27,7 +28,6 @@ type holdings struct {
 // expand finds the blobs of what each site has, and keeps those that all have.
 func expand(ctx context.Context, opts PlanOptions) (*holdings, error) {
 	b := &holdings{}
-	listed := map[digest.Digest]bool{}
 	for i, site := range opts.Sites {
 		known := newPlanned()
 		has := map[digest.Digest]bool{}
@@ -43,19 +43,35 @@ func expand(ctx context.Context, opts PlanOptions) (*holdings, error) {
 					has[d.Digest] = i == 0 || b.held[d.Digest]
 				}
 			}
-			if !listed[root.Descriptor.Digest] {
-				listed[root.Descriptor.Digest] = true
-				b.roots = append(b.roots, Base{root.Name, root.Descriptor.Digest})
-			}
+			b.list(Base{root.Name, root.Descriptor.Digest})
+		}
+		for _, root := range site.Known {
+			b.list(root)
+		}
+		for _, d := range site.Blobs {
+			has[d] = i == 0 || b.held[d]
 		}
 		b.held = has
 	}
 	return b, nil
 }
 
+// list notes a root, each once.
+func (b *holdings) list(root Base) {
+	if !slices.ContainsFunc(b.roots, func(r Base) bool { return r.Digest == root.Digest }) {
+		b.roots = append(b.roots, root)
+	}
+}
+
 // leave marks what the delta leaves. It comes behind the probing, for what the
 // destination has already needs no reason.
+//
+// Media has to say where the rest is, so that nothing is left to sites that have
+// blobs and nothing whole.
 func (b *holdings) leave(p *Plan) {
+	if len(b.roots) == 0 {
+		return
+	}
 	for i := range p.Blobs {
 		if s := &p.Blobs[i]; !s.vital && !s.Stored && b.held[s.Descriptor.Digest] {
 			s.Left = LeftInBase

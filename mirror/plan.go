@@ -44,9 +44,14 @@ type PlanOptions struct {
 	Progress Progress
 }
 
-// Site is what one site is known to have whole.
+// Site is what one site is known to have.
 type Site struct {
+	// Items are roots that it has whole.
 	Items []Item
+	// Blobs it has, whatever they belong to; Known are roots that need not be
+	// looked up, because what they name is among Blobs.
+	Blobs []digest.Digest
+	Known []Base
 }
 
 const defaultReads = 8

@@ -66,6 +66,8 @@ func exitCode(ctx context.Context, err error) int {
 		return exitUsage
 	case remote.IsUnauthorized(err), errors.Is(err, signer.ErrPassword):
 		return exitCredentials
+	case brokenOff(err):
+		return exitIncomplete
 	case isDamage(err), errors.Is(err, signer.ErrInvalid):
 		return exitVerification
 	case errors.Is(err, signer.ErrUnsigned), errors.Is(err, signer.ErrNotAccepted), errors.Is(err, publish.ErrVersionTaken),
@@ -92,6 +94,13 @@ var errRefused = errors.New("refused")
 
 func isDamage(err error) bool {
 	return artifact.IsDamage(err) || artifact.IsUnreadable(err) || errors.Is(err, mirror.ErrDamaged) || errors.Is(err, layout.ErrCorruptIndex)
+}
+
+// brokenOff reports whether a copy ended because the disk it goes to did not take
+// any more. What is there is sound.
+func brokenOff(err error) bool {
+	side := new(mirror.CopyError)
+	return errors.As(err, new(*mirror.IncompleteError)) && errors.As(err, &side) && side.Side == "destination" && artifact.IsUnreadable(side.Err)
 }
 
 // hint is the only place that maps errors to advice.
@@ -122,6 +131,8 @@ func hint(err error, code int) string {
 		return "have the vendor sign it: sealift sign REF --key cosign.key"
 	case errors.Is(err, signer.ErrNotAccepted):
 		return "compare fingerprints with the vendor (sealift fingerprint FILE), over another way than this media, and pass the right key as --key"
+	case brokenOff(err):
+		return "the disk broke off: see that it sits firmly and is mounted, then run the same command again; it continues where it stopped"
 	case errors.Is(err, mirror.ErrMoved):
 		return "make a new plan with --plan, look at it again, and follow that"
 	case errors.As(err, &rest):

@@ -20,6 +20,8 @@ import (
 // mirrorFlags are what does not change which content is copied.
 type mirrorFlags struct {
 	keys          []string
+	inventories   []string
+	siteKeys      []string
 	check, dryRun bool
 	plan          string
 	fromPlan      string
@@ -53,8 +55,9 @@ others keeps its bytes, and so its signatures. A registry may refuse to take suc
 release: mirror then stops before anything is copied, or with --allow-sparse asks the
 registry first.
 
-With --since the media is a delta: it leaves the layers that the releases named have,
-and says so. It is whole where those are: mirror it onto a disk that has them.
+With --for the media is a delta for the sites whose inventories are given: it leaves the
+layers that all of them have, and says so. With --since it goes by releases that are
+known to be there. It is whole where those are: mirror it onto a disk that has them.
 
 With --volume-size the copy is spread over several discs or sticks. Each holds all
 manifests and signatures, and verifies alone; together, in any order, they are whole.
@@ -74,6 +77,7 @@ With --check everything of REF that is in DEST is read and replaced likewise, wh
 mends media that sealift verify finds damaged.`,
 		Example: "  sealift mirror registry.example.com/shop:1.0.0 registry.example.com/shop:1.1.0 /media/usb\n" +
 			"  sealift mirror registry.example.com/shop:1.1.0 /media/usb --platform linux/arm64 --since registry.example.com/shop:1.0.0\n" +
+			"  sealift mirror registry.example.com/shop:1.1.0 /media/usb --for inventory.txt.dsse --site-key site.pub\n" +
 			"  sealift mirror /media/usb registry.site.example/shop",
 		Args: func(cmd *cobra.Command, list []string) error {
 			if f.fromPlan != "" {
@@ -88,6 +92,8 @@ mends media that sealift verify finds damaged.`,
 	keyFlag(cmd, &f.keys)
 	flags := cmd.Flags()
 	platformFlag(cmd, &req.Platforms, "carry only images for `OS/ARCH` (may be repeated; default all, or what a source that is media carries)")
+	flags.StringArrayVar(&f.inventories, "for", nil, "leave the layers that the site has which wrote the inventory in `FILE` (may be repeated; what any site lacks is carried)")
+	flags.StringArrayVar(&f.siteKeys, "site-key", nil, "accept only inventories signed by the public key in `FILE` (may be repeated)")
 	flags.StringArrayVar(&req.Since, "since", nil, "leave the layers that `REF` has, which is known to be where the copy goes (may be repeated)")
 	flags.StringVar(&req.VolumeSize, "volume-size", "", "spread the copy over volumes of `SIZE`, as 4.7GB, or cd, dvd, bd or fat32")
 	flags.IntVar(&f.volume, "volume", 0, "write only the volume `N` of the set")
@@ -102,13 +108,14 @@ mends media that sealift verify finds damaged.`,
 	flags.StringVar(&f.fromPlan, "from-plan", "", "copy what the plan in `FILE` says, or refuse")
 	flags.BoolVar(&f.allowSparse, "allow-sparse", false, "let a registry have an index without all the images it names, if it takes one")
 	_ = cmd.MarkFlagFilename("from-plan", "json")
+	_ = cmd.MarkFlagFilename("site-key", "pub", "pem")
 	return cmd
 }
 
 func (a *app) mirror(ctx context.Context, args []string, req mirrorRequest, flags mirrorFlags) error {
 	var follow *mirror.Document
 	if flags.fromPlan != "" {
-		if flags.plan != "" || len(req.Platforms)+len(req.Since) > 0 || req.VolumeSize != "" {
+		if flags.plan != "" || len(req.Platforms)+len(req.Since)+len(flags.inventories) > 0 || req.VolumeSize != "" {
 			return withHint(usagef("--from-plan carries out a plan as it is"), "make another plan with --plan to ask for something else")
 		}
 		document, err := readPlan(flags.fromPlan, &req)
@@ -123,6 +130,9 @@ func (a *app) mirror(ctx context.Context, args []string, req mirrorRequest, flag
 		req.Destination = args[0]
 	}
 	if err := flags.agree(req); err != nil {
+		return err
+	}
+	if err := a.readInventories(&req, flags); err != nil {
 		return err
 	}
 	for {
@@ -146,6 +156,8 @@ func (f mirrorFlags) agree(req mirrorRequest) error {
 	switch volumes := req.VolumeSize != "" || f.set != ""; {
 	case req.VolumeSize != "" && f.set != "":
 		return usagef("--set takes the set of the media in %s, which has a size; leave out --volume-size", f.set)
+	case len(f.siteKeys) > 0 && len(f.inventories) == 0:
+		return usagef("--site-key is for the inventories of --for")
 	case f.volume != 0 && !volumes:
 		return withHint(usagef("--volume is one of a set"), "say of which: --volume-size SIZE, or --set DIR")
 	case f.volume < 0:
@@ -189,8 +201,8 @@ func (a *app) newCopy(ctx context.Context, req mirrorRequest, flags mirrorFlags)
 		return nil, err
 	}
 	switch registry := c.to.Place == artifact.PlaceRegistry; {
-	case registry && len(req.Since) > 0:
-		return nil, usagef("--since leaves content out, and a registry takes only what is whole; mirror into it without")
+	case registry && len(req.Since)+len(req.Sites) > 0:
+		return nil, usagef("a delta leaves content out, and a registry takes only what is whole; mirror into it without --since and --for")
 	case registry && (req.VolumeSize != "" || flags.set != ""):
 		return nil, usagef("volumes are discs and sticks, and %s is a registry", c.to)
 	}
@@ -213,7 +225,7 @@ func (a *app) newCopy(ctx context.Context, req mirrorRequest, flags mirrorFlags)
 	if c.items, err = items(c.found, c.to, platforms); err != nil {
 		return nil, err
 	}
-	c.sites, err = a.sites(ctx, req, c.to, platforms)
+	c.sites, err = c.findSites(ctx, platforms)
 	return c, err
 }
 
@@ -311,15 +323,14 @@ func (c *copying) execute(ctx context.Context, plan *mirror.Plan, to artifact.Lo
 // copyToMedia carries out a plan onto media and makes sure that it can be taken
 // away.
 func (c *copying) copyToMedia(ctx context.Context, plan *mirror.Plan, media *mirror.Media, to artifact.Location, opts *delivery.ToolOptions) (mirror.Amount, error) {
-	tools, err := c.packTools(ctx, media, to, opts)
-	if err != nil {
+	if err := c.packTools(ctx, media, to, opts); err != nil {
 		return mirror.Amount{}, err
 	}
 	if err := c.execute(ctx, plan, to); err != nil {
 		return mirror.Amount{}, err
 	}
 	if opts != nil {
-		if err := delivery.PackStart(ctx, media, to.Path, tools); err != nil {
+		if err := delivery.PackStart(ctx, media, to.Path); err != nil {
 			return mirror.Amount{}, err
 		}
 	}

@@ -28,7 +28,9 @@ type mirrorRequest struct {
 	Destination string   `json:"destination"`
 	Platforms   []string `json:"platforms,omitempty"`
 	Since       []string `json:"since,omitempty"`
-	VolumeSize  string   `json:"volumeSize,omitempty"`
+	// Sites are what inventories said.
+	Sites      []mirrorSite `json:"sites,omitempty"`
+	VolumeSize string       `json:"volumeSize,omitempty"`
 }
 
 // platformFlag adds --platform.
@@ -122,22 +124,6 @@ func newItem(f delivery.Found, to artifact.Location, platforms []ocispec.Platfor
 		}
 	}
 	return item, nil
-}
-
-// sites finds what the places that a delta is for are known to have.
-func (a *app) sites(ctx context.Context, req mirrorRequest, to artifact.Location, platforms []ocispec.Platform) ([]mirror.Site, error) {
-	if len(req.Since) == 0 {
-		return nil, nil
-	}
-	list, err := a.findAll(ctx, req.Since)
-	if err != nil {
-		return nil, fmt.Errorf("--since: %w", err)
-	}
-	items, err := items(list, artifact.Location{Place: artifact.PlaceMedia, Path: to.Path}, platforms)
-	if err != nil {
-		return nil, fmt.Errorf("--since: %w", err)
-	}
-	return []mirror.Site{{Items: items}}, nil
 }
 
 // maxAbsent bounds the pieces of missing content that are listed.

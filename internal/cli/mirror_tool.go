@@ -86,16 +86,16 @@ func formatTool(not ocispec.Platform) string {
 
 // packTools puts the programs on media. They come before what is copied, so that a
 // disk that is pulled too early explains itself.
-func (c *copying) packTools(ctx context.Context, media *mirror.Media, to artifact.Location, opts *delivery.ToolOptions) ([]delivery.ToolFile, error) {
+func (c *copying) packTools(ctx context.Context, media *mirror.Media, to artifact.Location, opts *delivery.ToolOptions) error {
 	if opts == nil {
-		return nil, nil
+		return nil
 	}
 	root, err := os.OpenRoot(to.Path)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	defer func() { _ = root.Close() }()
+	defer func() { _ = root.Close() }() // was only read
 	opts.Media = root.FS()
-	files, err := delivery.PackTool(ctx, media, *opts)
-	return files, explainTool(err)
+	_, err = delivery.PackTool(ctx, media, *opts)
+	return explainTool(err)
 }
