@@ -7,15 +7,13 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
 	"oras.land/oras-go/v2/errdef"
 
 	"github.com/sealift/sealift/artifact"
 	"github.com/sealift/sealift/internal/delivery"
 	"github.com/sealift/sealift/mirror"
 )
-
-// maxInventoryBytes bounds the file of an inventory, in its envelope.
-const maxInventoryBytes = 32 << 20
 
 // mirrorSite is a site as a plan keeps it.
 type mirrorSite struct {
@@ -37,7 +35,7 @@ func (a *app) readInventories(req *mirrorRequest, f mirrorFlags) error {
 		return err
 	}
 	for _, path := range f.inventories {
-		raw, err := readFile(path, maxInventoryBytes)
+		raw, err := readFile(path, delivery.MaxInventoryBytes)
 		if err != nil {
 			return fmt.Errorf("--for: %w", err)
 		}
@@ -93,27 +91,39 @@ func (c *copying) findSites(ctx context.Context, platforms []ocispec.Platform) (
 	return sites, nil
 }
 
+// lookups bounds the roots that are looked for at once; an inventory may name many.
+const lookups = 8
+
 // findSite looks the roots of a site up where the releases to be copied are.
 func (c *copying) findSite(ctx context.Context, s mirrorSite) (mirror.Site, error) {
-	var site mirror.Site
-	for _, root := range s.Roots {
+	stores := make([]delivery.Store, len(s.Roots))
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(lookups)
+	for i, root := range s.Roots {
+		g.Go(func() (err error) {
+			if stores[i], err = c.storeOf(gctx, root.Digest); err != nil {
+				return fmt.Errorf("look for %s, which the site has: %w", root.Digest, err)
+			}
+			return nil
+		})
+	}
+	site := mirror.Site{Blobs: s.Blobs}
+	if err := g.Wait(); err != nil {
+		return site, err
+	}
+	for i, root := range s.Roots {
 		platforms, err := parsePlatforms(root.Platforms)
-		if err != nil {
-			return site, err
-		}
-		store, err := c.storeOf(ctx, root.Digest)
 		switch {
 		case err != nil:
-			return site, fmt.Errorf("look for %s, which the site has: %w", root.Digest, err)
-		case store != nil:
-			site.Items = append(site.Items, mirror.Item{Source: store, Reference: root.Digest.String(), Name: root.name(), Platforms: platforms})
+			return site, err
+		case stores[i] != nil:
+			site.Items = append(site.Items, mirror.Item{Source: stores[i], Reference: root.Digest.String(), Name: root.name(), Platforms: platforms})
 		case len(s.Blobs) > 0:
 			site.Known = append(site.Known, mirror.Base{Name: root.name(), Digest: root.Digest})
 		default:
 			c.out.Message("the site has %s, which is not where the copy is from: nothing is left because of it", root.name())
 		}
 	}
-	site.Blobs = s.Blobs
 	return site, nil
 }
 
