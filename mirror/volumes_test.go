@@ -3,7 +3,9 @@ package mirror_test
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -13,6 +15,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"oras.land/oras-go/v2/errdef"
 
+	"github.com/sealift/sealift/internal/layout"
 	"github.com/sealift/sealift/mirror"
 )
 
@@ -146,6 +149,32 @@ func artifactSHA512(t *testing.T, src *store) ocispec.Descriptor {
 	return d
 }
 
+// Thousands of small blobs fill volumes with more than their bytes: entries of the
+// label, and blocks.
+func TestVolumesOfSmallBlobs(t *testing.T) {
+	t.Parallel()
+	src := newStore(t)
+	sizes := make([]int, 3000)
+	for i := range sizes {
+		sizes[i] = 100 + i
+	}
+	lots(src, sizes...)
+	p := plan(t, mirror.Empty(), item(src, "1"))
+	set, err := p.Split(mirror.VolumeOptions{Bytes: 6 * mega})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(set.Volumes) < 3 {
+		t.Fatalf("%d volumes, want several", len(set.Volumes))
+	}
+	var dirs []string
+	for n := range set.Volumes {
+		dirs = append(dirs, t.TempDir())
+		writeVolume(t, p, set, n+1, dirs[n])
+	}
+	checkVolumes(t, p, set, dirs)
+}
+
 // Every volume is written by itself, verifies by itself, and all together are what
 // one copy would be.
 func TestVolumes(t *testing.T) {
@@ -171,6 +200,7 @@ func TestVolumes(t *testing.T) {
 			t.Errorf("ReadSet = %+v, want %+v", read, set)
 		}
 	}
+	checkVolumes(t, p, set, dirs)
 	var other *mirror.VolumeError
 	if _, err := mirror.OpenMedia(t.Context(), dirs[0], mirror.MediaOptions{Set: set, Volume: 1}); !errors.As(err, &other) || other.Volume != len(set.Volumes) {
 		t.Errorf("OpenMedia of the last volume as the first = %v, want a VolumeError", err)
@@ -182,6 +212,55 @@ func TestVolumes(t *testing.T) {
 	if _, err := plan(t, mirror.Empty(), item(src, "2")).Volume(t.Context(), mirror.Empty(), set, 1, mirror.PlanOptions{}); !errors.Is(err, mirror.ErrMoved) {
 		t.Errorf("Volume of another plan = %v, want %v", err, mirror.ErrMoved)
 	}
+}
+
+// checkVolumes fails unless no volume is larger than it may be, each has all that
+// is to be looked at, and together they are whole.
+func checkVolumes(t *testing.T, p *mirror.Plan, set *mirror.Set, dirs []string) {
+	t.Helper()
+	var volumes []*layout.Layout
+	for _, dir := range dirs {
+		if size := treeSize(t, dir); size > set.Options.Bytes {
+			t.Errorf("%s holds %d bytes, want at most %d", dir, size, set.Options.Bytes)
+		}
+		l, err := layout.Open(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range p.Manifests {
+			if has, err := l.Exists(t.Context(), s.Descriptor); err != nil || !has {
+				t.Errorf("%s lacks manifest %s, %v", dir, s.Descriptor.Digest, err)
+			}
+		}
+		volumes = append(volumes, l)
+	}
+	joined, err := layout.Join(volumes...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := mirror.Verify(t.Context(), joined.Repository("example.com/shop"), p.Roots[0].Descriptor, mirror.VerifyOptions{})
+	if err != nil || got.Blobs != len(p.Blobs) || got.Manifests != len(p.Manifests) {
+		t.Errorf("Verify of all volumes = %+v, %v, want %d blobs and %d manifests", got, err, len(p.Blobs), len(p.Manifests))
+	}
+}
+
+// treeSize is what files take in blocks of 4 KiB.
+func treeSize(t *testing.T, dir string) (size int64) {
+	t.Helper()
+	err := filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		info, err := d.Info()
+		if err == nil {
+			size += (info.Size() + 4095) / 4096 * 4096
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return size
 }
 
 func writeVolume(t *testing.T, p *mirror.Plan, set *mirror.Set, n int, dir string) {
