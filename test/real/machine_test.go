@@ -29,7 +29,7 @@ var drivers = []string{"xhci-pci.ko", "sd_mod.ko", "uas.ko", "vfat.ko", "nls_cp4
 // needMachine is need for what a machine is made of.
 func needMachine(t testing.TB) (kernel string) {
 	t.Helper()
-	need(t, "qemu-system-x86_64", "busybox", "cpio", "mkfs.vfat", "mcopy", "mdel", "mdir", "truncate")
+	need(t, "qemu-system-x86_64", "busybox", "cpio", "mkfs.vfat", "fsck.vfat", "mcopy", "mdel", "mdir", "truncate")
 	found, err := filepath.Glob(filepath.Join(build, "kernel", "boot", "vmlinuz-*"))
 	switch {
 	case err == nil && len(found) == 1 && runtime.GOARCH == "amd64":

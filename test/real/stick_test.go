@@ -108,3 +108,60 @@ func TestStickFull(t *testing.T) {
 	}
 	t.Logf("the machine says:\n%s", m.log)
 }
+
+// repair does what a computer offers to do when a stick is put in that was pulled.
+// FAT has no journal: without it what is written next may land in what is there.
+func (s stick) repair(t testing.TB) {
+	t.Helper()
+	// 1 is fsck's word for what it has mended.
+	if r := s.try(t, "fsck.vfat", "-a", s.file); r.code > 1 {
+		t.Fatalf("%s: exit status %d\n%s%s", r.command, r.code, r.stdout, r.stderr)
+	}
+}
+
+// TestStickPulled pulls a stick in mid-write, again and again, turns the machine
+// off in mid-write too, and lets the next one finish.
+func TestStickPulled(t *testing.T) {
+	c := newCarrying(t)
+	usb := newStick(t, c.vendor, "128M")
+	first := []string{"sealift", "verify", "-q", "", "--key", c.pub}
+	m := newMachine(t, c.kernel, c.initrd, map[string]string{"usb": usb.file})
+	empty := usb.reached(t)
+	for _, mebibytes := range []int64{2, 11, 19} {
+		m.plug(t, "usb")
+		m.until(t, "bytes on the stick", func() bool { return usb.reached(t)-empty >= mebibytes<<20 })
+		m.pull(t)
+		if m.said("/first: exit 0") > 0 {
+			t.Fatalf("the stick was pulled too late:\n%s", m.log)
+		}
+		c.fails(t, 11, nil, "sealift", "verify", "-q", usb.look(t), "--key", c.pub)
+		usb.repair(t)
+	}
+	m.plug(t, "usb")
+	m.waitFor(t, "/first: exit 0", 1)
+	complete := usb.reached(t)
+	m.until(t, "bytes of the second release", func() bool { return usb.reached(t)-complete >= 1<<20 })
+	m.pull(t)
+	first[3] = usb.look(t) + "//" + usb.ref + ":1.0.0"
+	c.run(t, first...)
+	usb.repair(t)
+
+	m.plug(t, "usb")
+	m.waitFor(t, "/first: exit 0", 2)
+	m.until(t, "more of the second release", func() bool { return usb.reached(t)-complete >= 3<<20 })
+	m.kill()
+	first[3] = usb.look(t) + "//" + usb.ref + ":1.0.0"
+	c.run(t, first...)
+	if m.said("/second: exit 0") > 0 || m.said("stick: in") != 5 {
+		t.Errorf("the machine was not interrupted five times:\n%s", m.log)
+	}
+	t.Logf("the first machine says:\n%s", m.log)
+	usb.repair(t)
+
+	m = newMachine(t, c.kernel, c.initrd, map[string]string{"usb": usb.file})
+	m.plug(t, "usb")
+	m.waitFor(t, "stick: unmounted", 1)
+	m.pull(t)
+	t.Logf("the second machine says:\n%s", m.log)
+	c.complete(t, usb)
+}
