@@ -8,6 +8,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"oras.land/oras-go/v2/errdef"
 )
 
 // Item is one artifact to copy.
@@ -110,7 +111,7 @@ type Step struct {
 	vital  bool            // never left
 	roots  []int           // of the plan that reach a blob
 	spread *spread         // of a blob in segments on several volumes, else nil
-	item   Item
+	item   *Item
 }
 
 // LeftInBase is why a delta leaves content: every site has it.
@@ -379,9 +380,12 @@ func (a *addition) add(id digest.Digest, part int) error {
 func (a *addition) addBlob(n *node, d ocispec.Descriptor, part int) error {
 	root := a.plan.Parts[part].Root
 	at, ok := a.known.blobs[d.Digest]
+	if !ok && len(a.plan.Blobs) == maxBlobs {
+		return fmt.Errorf("more than %d blobs belong together: %w", maxBlobs, errdef.ErrSizeExceedsLimit)
+	}
 	if !ok {
 		a.known.blobs[d.Digest] = len(a.plan.Blobs)
-		a.plan.Blobs = append(a.plan.Blobs, Step{Descriptor: d, Part: part, vital: n.vital, roots: []int{root}, item: a.item})
+		a.plan.Blobs = append(a.plan.Blobs, Step{Descriptor: d, Part: part, vital: n.vital, roots: []int{root}, item: &a.item})
 		return nil
 	}
 	known := &a.plan.Blobs[at]
@@ -411,5 +415,5 @@ func (a *addition) addManifest(n *node, part int) {
 	}
 	a.known.manifests[n.desc.Digest] = len(a.plan.Manifests)
 	a.known.bytes += n.desc.Size
-	a.plan.Manifests = append(a.plan.Manifests, Step{Descriptor: n.desc, Part: part, vital: true, data: n.data, behind: behind, item: a.item})
+	a.plan.Manifests = append(a.plan.Manifests, Step{Descriptor: n.desc, Part: part, vital: true, data: n.data, behind: behind, item: &a.item})
 }

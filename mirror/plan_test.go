@@ -178,6 +178,26 @@ func TestPlanIsBounded(t *testing.T) {
 			}
 			return s.add(t, root)
 		}, "more than 100000 manifests"},
+		{"depth", func(s bareSource) ocispec.Descriptor {
+			root := s.add(t, index("", 0, 0))
+			for range 100 {
+				above := index("", 0, 0)
+				above.Manifests = []ocispec.Descriptor{root}
+				root = s.add(t, above)
+			}
+			return root
+		}, "more than 100 deep"},
+		{"blobs", func(s bareSource) ocispec.Descriptor {
+			root := index("", 0, 0)
+			for i := range 26 {
+				wide := index(fmt.Sprint(i, "/"), 20_000, 1)
+				for j := range wide.Manifests {
+					wide.Manifests[j].MediaType = "application/octet-stream"
+				}
+				root.Manifests = append(root.Manifests, s.add(t, wide))
+			}
+			return s.add(t, root)
+		}, "more than 500000 blobs"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -187,7 +207,7 @@ func TestPlanIsBounded(t *testing.T) {
 			if !errors.Is(err, errdef.ErrSizeExceedsLimit) || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("NewPlan = %v, want %q", err, tt.want)
 			}
-			if tt.name == "count" {
+			if tt.name == "count" || tt.name == "blobs" {
 				return // slow enough once
 			}
 			if _, err := mirror.Verify(t.Context(), src, root, mirror.VerifyOptions{}); !errors.Is(err, errdef.ErrSizeExceedsLimit) {
@@ -258,6 +278,10 @@ func TestPlanRefuses(t *testing.T) {
 	f := newFixture(src)
 	src.tag(src.layer("blob"), "blob")
 	denied := errors.New("denied")
+	lying := src.layer("lying")
+	larger := lying
+	larger.Size++
+	src.tag(src.index(nil, src.image("one size", nil, lying), src.image("another", nil, larger)), "two sizes")
 	tests := []struct {
 		name string
 		item mirror.Item
@@ -265,6 +289,7 @@ func TestPlanRefuses(t *testing.T) {
 	}{
 		{"unknown tag", item(src, "2.0.0"), errdef.ErrNotFound},
 		{"no manifest", item(src, "blob"), nil},
+		{"a blob of two sizes", item(src, "two sizes"), mirror.ErrDamaged},
 		{"missing child", item(&absent{Source: src, digest: f.arm64.Digest}, "1.0.0"), errdef.ErrNotFound},
 		{"missing referrer", item(&absent{Source: src, digest: f.sbomSignature.Digest}, "1.0.0"), errdef.ErrNotFound},
 		{"damaged child", item(&faulty{Source: src, digest: f.amd64.Digest, times: -1, after: 10, err: io.EOF}, "1.0.0"), io.ErrUnexpectedEOF},

@@ -331,7 +331,7 @@ func (r *repair) replace(ctx context.Context, pieces []Lacking) error {
 				continue
 			}
 			from[piece.Descriptor.Digest] = at
-			step := Step{Descriptor: piece.Descriptor, item: Item{Source: piecewise{r.sources[at].Store}}}
+			step := Step{Descriptor: piece.Descriptor, item: &Item{Source: piecewise{r.sources[at].Store}}}
 			if artifact.IsManifest(piece.Descriptor.MediaType) {
 				plan.Manifests = append(plan.Manifests, step)
 			} else {

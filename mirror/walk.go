@@ -20,6 +20,7 @@ const (
 	maxManifests     = 100_000
 	maxManifestBytes = 256 << 20 // of all of them
 	maxDepth         = 100       // manifests from the root, referrers included
+	maxBlobs         = 500_000
 )
 
 // plain strips a descriptor to what identifies content, and the platform an
