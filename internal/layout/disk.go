@@ -204,7 +204,7 @@ func (d *disk) remove(name string) error {
 
 // removeAny removes a file that need not be there.
 func (d *disk) removeAny(name string) error {
-	if _, err := d.root.Lstat(name); errors.Is(err, fs.ErrNotExist) {
+	if _, err := d.root.Lstat(name); absent(err) {
 		return nil
 	}
 	if err := d.remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -217,7 +217,7 @@ func (d *disk) removeAny(name string) error {
 // all that is in it.
 func (d *disk) removeTree(name string) error {
 	info, err := d.root.Lstat(name)
-	if errors.Is(err, fs.ErrNotExist) {
+	if absent(err) {
 		return nil
 	}
 	if err != nil {
@@ -254,3 +254,7 @@ func (f *file) sync() error {
 }
 
 func (f *file) close() error { return f.f.Close() }
+
+// absent reports whether an error says that there is nothing of a name, be it that
+// something else is on the way to it.
+func absent(err error) bool { return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) }

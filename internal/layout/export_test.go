@@ -3,6 +3,8 @@ package layout
 import (
 	"context"
 	"os"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
 // Internals the tests of package layout_test look at.
@@ -31,7 +33,7 @@ func Known(name string) Limits { return Limits{FileSystem: name}.known() }
 // FileBytes is what a writer finds on a file system that calls itself name, when
 // it is about to write a blob.
 func FileBytes(w *Writer, name string, size int64) (int64, error) {
-	w.limits.FileSystem = name
+	w.space.FileSystem = name
 	return w.fileBytes(size)
 }
 
@@ -51,3 +53,20 @@ func OpenWriterBefore(ctx context.Context, dir string, options WriterOptions, be
 		return before(Change{Op: c.op, Name: c.name, To: c.to, File: c.file, Data: c.data})
 	})
 }
+
+// SetGraphLimits changes what may be read of a layout's manifests.
+func SetGraphLimits(l *Layout, manifests, links int, bytes int64) {
+	l.limits = graphLimits{manifests: manifests, links: links, bytes: bytes}
+}
+
+// ManifestLinks parses a manifest and returns what it leads to.
+func ManifestLinks(raw []byte) (children, blobs int, err error) {
+	n, err := parseManifest(ocispec.Descriptor{MediaType: ocispec.MediaTypeImageIndex}, raw)
+	if err != nil {
+		return 0, 0, err
+	}
+	return len(n.children), len(n.blobs), nil
+}
+
+// Holder parses who has a lock and formats it again.
+func Holder(text string) string { return parseHolder(text).String() }

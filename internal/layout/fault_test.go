@@ -10,6 +10,7 @@ import (
 	"go/token"
 	"io"
 	"io/fs"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -391,8 +392,7 @@ func TestEveryFault(t *testing.T) {
 		"kill":             {func() machine { return machine{} }, scenarioRead},
 		"half a write":     {func() machine { return machine{half: true} }, scenarioRead},
 		"power failure":    {powerFailure(1, false), 2 * len(scenarioSplit)},
-		"power fails also": {powerFailure(2, false), 2 * len(scenarioSplit)},
-		"kill, then power": {powerFailure(3, true), 3 * len(scenarioSplit)},
+		"kill, then power": {powerFailure(2, true), 3 * len(scenarioSplit)},
 	}
 	split := describe("x/y", scenarioSplit).Digest.Encoded()
 	for name, v := range variants {
@@ -468,10 +468,32 @@ func crash(t *testing.T, m *machine, want map[string]string) int {
 		t.Errorf("again after %d, %s: %v", m.crashAt, m.last, err)
 		return 0
 	}
-	if diff := cmp.Diff(want, tree(t, m.dir)); diff != "" {
+	got := tree(t, m.dir)
+	if m.twice {
+		want, got = withoutSlots(t, want), withoutSlots(t, got)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("after %d, %s (-undisturbed +again):\n%s", m.crashAt, m.last, diff)
 	}
 	return s.requested
+}
+
+// withoutSlots leaves the slots out, which count on when a torn one is above one
+// that may still be carried forward.
+func withoutSlots(t *testing.T, files map[string]string) map[string]string {
+	t.Helper()
+	rest := maps.Clone(files)
+	var slots int
+	for name := range files {
+		if ok, _ := filepath.Match("sealift/index.*.json", name); ok {
+			slots++
+			delete(rest, name)
+		}
+	}
+	if slots != 2 {
+		t.Errorf("%d slots, want 2", slots)
+	}
+	return rest
 }
 
 // changing are the names of functions of os and *os.Root, and of methods of

@@ -5,9 +5,11 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"sync"
+	"unique"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -24,11 +26,43 @@ func isManifest(mediaType string) bool {
 	return artifact.IsManifest(mediaType) || mediaType == mediaTypeArtifactManifest
 }
 
+// graphLimits bound what is read of hostile media. Depth needs no bound: the
+// walk does not recurse.
+type graphLimits struct {
+	manifests int   // in the layout
+	links     int   // from all of them to others and to blobs
+	bytes     int64 // of all of them
+}
+
+// A manifest of a large image has about 2 KiB and 20 links.
+var defaultGraphLimits = graphLimits{manifests: 250_000, links: 2_000_000, bytes: 512 << 20}
+
+// maxClosure is how many manifests and blobs are kept of the closures of
+// repositories. On hostile media each of thousands may hold everything.
+const maxClosure = 2_000_000
+
+// link is a descriptor less what nothing here asks for. There may be a million
+// of them.
+type link struct {
+	mediaType string
+	digest    digest.Digest
+	size      int64
+}
+
+func (k link) descriptor() ocispec.Descriptor {
+	return ocispec.Descriptor{MediaType: k.mediaType, Digest: k.digest, Size: k.size}
+}
+
+func newLink(desc ocispec.Descriptor) link {
+	// There are few media types, and each would be kept once for each link.
+	return link{mediaType: unique.Make(desc.MediaType).Value(), digest: desc.Digest, size: desc.Size}
+}
+
 // node is one manifest, reduced to what leads on from it.
 type node struct {
 	desc     ocispec.Descriptor // as a referrer: with artifact type and annotations
-	children []ocispec.Descriptor
-	blobs    []ocispec.Descriptor
+	children []link
+	blobs    []link
 	subject  digest.Digest
 }
 
@@ -50,7 +84,10 @@ func parseManifest(desc ocispec.Descriptor, raw []byte) (*node, error) {
 		return nil, err
 	}
 	n := &node{desc: plain(desc)}
-	n.desc.ArtifactType, n.desc.Annotations = m.ArtifactType, m.Annotations
+	n.desc.ArtifactType = m.ArtifactType
+	if m.Subject != nil { // only referrers are shown with them
+		n.subject, n.desc.Annotations = m.Subject.Digest, m.Annotations
+	}
 	if isManifest(m.MediaType) {
 		// A parent may claim any media type; a registry answers the manifest's own.
 		n.desc.MediaType = m.MediaType
@@ -59,19 +96,19 @@ func parseManifest(desc ocispec.Descriptor, raw []byte) (*node, error) {
 		if n.desc.ArtifactType == "" {
 			n.desc.ArtifactType = m.Config.MediaType
 		}
-		n.blobs = append(n.blobs, *m.Config)
+		n.blobs = append(n.blobs, newLink(*m.Config))
 	}
-	n.blobs = slices.Concat(n.blobs, m.Layers, m.Blobs)
+	for _, blob := range slices.Concat(m.Layers, m.Blobs) {
+		n.blobs = append(n.blobs, newLink(blob))
+	}
 	for _, child := range m.Manifests {
 		if isManifest(child.MediaType) {
-			n.children = append(n.children, child)
+			n.children = append(n.children, newLink(child))
 		} else {
-			n.blobs = append(n.blobs, child)
+			n.blobs = append(n.blobs, newLink(child))
 		}
 	}
-	if m.Subject != nil {
-		n.subject = m.Subject.Digest
-	}
+	n.children, n.blobs = slices.Clip(n.children), slices.Clip(n.blobs)
 	return n, nil
 }
 
@@ -82,12 +119,16 @@ type graph struct {
 	damaged   map[digest.Digest]error
 	referrers map[digest.Digest][]*node // by subject, sorted by digest
 
+	limits, read graphLimits // what may be read, and what was
+
 	mu       sync.Mutex
 	closures map[string]*closure
+	kept     int // manifests and blobs in closures
 }
 
 // graph reads the manifests of the current view. A cancelled reading leaves
-// nothing behind but the manifests it got to, so the next call goes on.
+// nothing behind but the manifests it got to, so the next call goes on. Errors:
+// errdef.ErrSizeExceedsLimit when there are more than a layout has.
 func (l *Layout) graph(ctx context.Context) (*graph, error) {
 	v := l.current()
 	v.mu.Lock()
@@ -101,15 +142,10 @@ func (l *Layout) graph(ctx context.Context) (*graph, error) {
 		damaged:   map[digest.Digest]error{},
 		referrers: map[digest.Digest][]*node{},
 		closures:  map[string]*closure{},
+		limits:    l.limits,
 	}
-	queue := slices.Clone(v.entries)
-	for len(queue) > 0 {
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
-		desc := queue[len(queue)-1]
-		queue = queue[:len(queue)-1]
-		queue = append(queue, g.visit(l, desc)...)
+	if err := g.walk(ctx, l); err != nil {
+		return nil, err
 	}
 	for _, n := range g.nodes {
 		if n.subject != "" {
@@ -123,23 +159,61 @@ func (l *Layout) graph(ctx context.Context) (*graph, error) {
 	return g, nil
 }
 
-// visit reads one manifest and returns its children. A manifest that is not
-// there is passed over: the layout is sparse.
-func (g *graph) visit(l *Layout, desc ocispec.Descriptor) []ocispec.Descriptor {
-	if !isManifest(desc.MediaType) || g.nodes[desc.Digest] != nil || checkDescriptor(desc) != nil {
-		return nil
+// walk reads every manifest that index.json leads to, each once.
+func (g *graph) walk(ctx context.Context, l *Layout) error {
+	queue := make([]link, 0, len(g.view.entries))
+	for _, e := range g.view.entries {
+		queue = append(queue, newLink(e))
 	}
-	n, err := l.node(desc)
+	absent := map[link]bool{} // or damaged; those with another size may not be
+	for len(queue) > 0 {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		next := queue[len(queue)-1]
+		queue = queue[:len(queue)-1]
+		if !isManifest(next.mediaType) || g.nodes[next.digest] != nil || absent[next] || checkDescriptor(next.descriptor()) != nil {
+			continue
+		}
+		n := g.add(l, next)
+		if n == nil {
+			absent[next] = true
+			continue
+		}
+		if err := g.count(n); err != nil {
+			return err
+		}
+		queue = append(queue, n.children...)
+	}
+	return nil
+}
+
+// add reads one manifest. One that is not there is passed over: the layout is
+// sparse.
+func (g *graph) add(l *Layout, k link) *node {
+	n, err := l.node(k.descriptor())
 	if errors.Is(err, errdef.ErrNotFound) {
 		return nil
 	}
 	if err != nil {
-		g.damaged[desc.Digest] = &ManifestError{Digest: desc.Digest, Err: err}
+		g.damaged[k.digest] = &ManifestError{Digest: k.digest, Err: err}
 		return nil
 	}
-	g.nodes[desc.Digest] = n
-	delete(g.damaged, desc.Digest) // another parent has its right size
-	return n.children
+	g.nodes[k.digest] = n
+	delete(g.damaged, k.digest) // another parent has its right size
+	return n
+}
+
+// count adds a manifest to what was read.
+func (g *graph) count(n *node) error {
+	g.read.manifests++
+	g.read.links += len(n.children) + len(n.blobs)
+	g.read.bytes += n.desc.Size
+	if g.read.manifests <= g.limits.manifests && g.read.links <= g.limits.links && g.read.bytes <= g.limits.bytes {
+		return nil
+	}
+	return fmt.Errorf("index.json leads to more than the %d manifests, %d descriptors in them and %d bytes of them that are read: %w",
+		g.limits.manifests, g.limits.links, g.limits.bytes, errdef.ErrSizeExceedsLimit)
 }
 
 // node reads and parses one manifest, once: what a digest names cannot change.
@@ -187,7 +261,7 @@ type closure struct {
 	tags      map[string]ocispec.Descriptor
 	tagNames  []string // sorted
 	manifests map[digest.Digest]bool
-	blobs     map[digest.Digest]ocispec.Descriptor
+	blobs     map[digest.Digest]link
 }
 
 // closure walks from the repository's roots to children, to referrers of all
@@ -201,7 +275,7 @@ func (g *graph) closure(repository string) *closure {
 	c := &closure{
 		tags:      map[string]ocispec.Descriptor{},
 		manifests: map[digest.Digest]bool{},
-		blobs:     map[digest.Digest]ocispec.Descriptor{},
+		blobs:     map[digest.Digest]link{},
 	}
 	roots, ok := g.view.tags[repository]
 	if !ok {
@@ -226,6 +300,10 @@ func (g *graph) closure(repository string) *closure {
 		}
 	}
 	c.tagNames = slices.Sorted(maps.Keys(c.tags))
+	if g.kept += len(c.manifests) + len(c.blobs); g.kept > maxClosure {
+		clear(g.closures)
+		g.kept = len(c.manifests) + len(c.blobs)
+	}
 	g.closures[repository] = c
 	return c
 }
@@ -235,10 +313,10 @@ func (g *graph) expand(c *closure, d digest.Digest) []digest.Digest {
 	var next []digest.Digest
 	if n := g.nodes[d]; n != nil {
 		for _, child := range n.children {
-			next = append(next, child.Digest)
+			next = append(next, child.digest)
 		}
 		for _, blob := range n.blobs {
-			c.blobs[blob.Digest] = plain(blob)
+			c.blobs[blob.digest] = blob
 		}
 	}
 	for _, r := range g.referrers[d] {

@@ -91,7 +91,7 @@ func (w *Writer) deleteAlone(ctx context.Context, d digest.Digest) error {
 	defer release()
 	here := false
 	for _, name := range []string{blobName(d), segmentsDir(d)} {
-		if _, err := w.disk.root.Lstat(name); errors.Is(err, fs.ErrNotExist) {
+		if _, err := w.disk.root.Lstat(name); absent(err) {
 			continue
 		}
 		here = true
@@ -141,8 +141,10 @@ func (w *Writer) storeAlone(ctx context.Context, desc ocispec.Descriptor, segmen
 		return err
 	}
 	defer release()
-	if ok, err := w.Exists(ctx, desc); err != nil || ok {
+	if ok, err := w.Exists(ctx, desc); err != nil {
 		return err
+	} else if ok {
+		return w.disk.discardPartial(desc.Digest)
 	}
 	if segment, err = w.segmentBytes(desc.Size, segment); err != nil {
 		return err
@@ -151,8 +153,10 @@ func (w *Writer) storeAlone(ctx context.Context, desc ocispec.Descriptor, segmen
 	if err != nil {
 		return err
 	}
-	if done, err := in.stored(); err != nil || done {
+	if done, err := in.stored(); err != nil {
 		return err
+	} else if done {
+		return w.disk.discardPartial(desc.Digest)
 	}
 	if err := in.prepare(); err != nil {
 		return err

@@ -114,7 +114,7 @@ func (in *ingestion) prepare() error {
 // there: a name, a kind of file, a size.
 func (in *ingestion) tidy(dir string, belongs func(s span, size int64) bool) error {
 	info, err := in.disk.root.Lstat(dir)
-	if errors.Is(err, fs.ErrNotExist) {
+	if absent(err) {
 		return nil
 	}
 	if err != nil {
@@ -219,11 +219,11 @@ func (in *ingestion) rehash(ctx context.Context, h hash.Hash) (int64, error) {
 func (in *ingestion) rehashSpan(ctx context.Context, s *span, h hash.Hash) (int64, error) {
 	name := s.partial
 	info, err := in.disk.root.Lstat(name)
-	if errors.Is(err, fs.ErrNotExist) && s.here {
+	if absent(err) && s.here {
 		name = s.final
 		info, err = in.disk.root.Lstat(name)
 	}
-	if errors.Is(err, fs.ErrNotExist) {
+	if absent(err) {
 		return 0, nil
 	}
 	if err != nil {
@@ -313,7 +313,7 @@ func (in *ingestion) finish() error {
 	if err := in.tidy(in.finalDir, func(s span, size int64) bool { return size == s.size }); err != nil {
 		return err
 	}
-	if _, err := in.disk.root.Lstat(in.finalDir); errors.Is(err, fs.ErrNotExist) {
+	if _, err := in.disk.root.Lstat(in.finalDir); absent(err) {
 		if err := in.disk.syncDir(in.partialDir); err != nil {
 			return err
 		}
@@ -337,6 +337,15 @@ func (in *ingestion) merge() error {
 		return err
 	}
 	return in.disk.removeTree(in.partialDir)
+}
+
+// discardPartial removes what arrived of a blob that is there. There is some
+// only when the power failed before its removal was durable.
+func (d *disk) discardPartial(blob digest.Digest) error {
+	if _, err := d.root.Lstat(path.Dir(partialName(blob))); absent(err) {
+		return nil
+	}
+	return errors.Join(d.removeTree(partialName(blob)), d.removeTree(partialSegments(blob)))
 }
 
 // discard removes what arrived.

@@ -52,7 +52,8 @@ const maxLayoutFileBytes = 4 << 10
 // was opened; open it again to see later commits. All methods may be called
 // concurrently. It holds no open file and needs no closing.
 type Layout struct {
-	dirs []string // of the volumes, one of them but for a joined layout
+	dirs   []string // of the volumes, one of them but for a joined layout
+	limits graphLimits
 
 	mu      sync.Mutex
 	entries *entries                // of the index, with a writer's uncommitted edits
@@ -99,7 +100,7 @@ func open(dir string) (*Layout, error) {
 }
 
 func newLayout(manifests []ocispec.Descriptor, dirs ...string) *Layout {
-	return &Layout{dirs: dirs, entries: newEntries(manifests), nodes: map[digest.Digest]*node{}}
+	return &Layout{dirs: dirs, limits: defaultGraphLimits, entries: newEntries(manifests), nodes: map[digest.Digest]*node{}}
 }
 
 // checkLayoutFile accepts version 1.0.0, the only one there is.

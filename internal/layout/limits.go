@@ -123,7 +123,7 @@ func writerLimits(dir string, options WriterOptions) (Limits, error) {
 func (w *Writer) Limits() Limits {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.limits
+	return w.space
 }
 
 // segmentBytes says how a blob of a size is to be stored: in segments of that
@@ -155,8 +155,8 @@ func (w *Writer) segmentBytes(size, asked int64) (int64, error) {
 func (w *Writer) fileBytes(size int64) (int64, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.limits.FileBytes > 0 || size <= fatFileBytes || w.probed || fileSystemKind(w.limits.FileSystem) == kindUnlimited {
-		return w.limits.FileBytes, nil
+	if w.space.FileBytes > 0 || size <= fatFileBytes || w.probed || fileSystemKind(w.space.FileSystem) == kindUnlimited {
+		return w.space.FileBytes, nil
 	}
 	limited, err := w.disk.probeFileBytes()
 	if err != nil {
@@ -164,9 +164,9 @@ func (w *Writer) fileBytes(size int64) (int64, error) {
 	}
 	w.probed = true
 	if limited {
-		w.limits.FileBytes = fatFileBytes
+		w.space.FileBytes = fatFileBytes
 	}
-	return w.limits.FileBytes, nil
+	return w.space.FileBytes, nil
 }
 
 // probeName is the file that is made to find a limit.

@@ -90,11 +90,11 @@ func (r *Repository) Blob(ctx context.Context, d digest.Digest) (ocispec.Descrip
 	if err != nil {
 		return ocispec.Descriptor{}, err
 	}
-	desc, ok := c.blobs[d]
+	blob, ok := c.blobs[d]
 	if !ok {
 		return ocispec.Descriptor{}, notFound(r.name + "@" + d.String())
 	}
-	return desc, nil
+	return blob.descriptor(), nil
 }
 
 // Tags calls fn once with the sorted tags after last, not at all when there are

@@ -70,7 +70,7 @@ func segmentSize(size, segment int64, n int) int64 {
 // is none: media is hostile.
 func listSegments(root *os.Root, dir string) (map[int]int64, error) {
 	info, err := root.Lstat(dir)
-	if errors.Is(err, fs.ErrNotExist) || err == nil && !info.IsDir() {
+	if absent(err) || err == nil && !info.IsDir() {
 		return nil, nil
 	}
 	if err != nil {
@@ -208,7 +208,7 @@ func partialBytes(dir string, desc ocispec.Descriptor) (int64, error) {
 	switch {
 	case err == nil && info.Mode().IsRegular():
 		total = info.Size()
-	case err == nil || errors.Is(err, fs.ErrNotExist):
+	case err == nil || absent(err):
 		sizes, err := listSegments(root, partialSegments(desc.Digest))
 		if err != nil {
 			return 0, err

@@ -27,8 +27,8 @@ type Writer struct {
 	release func() error
 
 	mu       sync.Mutex
-	limits   Limits
-	probed   bool // whether the file system was asked for a limit it does not tell
+	space    Limits // of the file system
+	probed   bool   // whether the file system was asked for a limit it does not tell
 	state    state
 	edits    []edit // since the last commit
 	closed   bool
@@ -75,13 +75,16 @@ func openWriter(ctx context.Context, dir string, options WriterOptions, before f
 			err = errors.Join(err, w.Close())
 		}
 	}()
-	if w.limits, err = writerLimits(dir, options); err != nil {
+	if w.space, err = writerLimits(dir, options); err != nil {
 		return nil, err
 	}
 	if err := w.disk.mkdir(privateDir); err != nil {
 		return nil, err
 	}
 	if w.release, err = acquire(w.disk); err != nil {
+		return nil, err
+	}
+	if err := w.settle(); err != nil {
 		return nil, err
 	}
 	if err := w.prepare(); err != nil {
@@ -129,6 +132,26 @@ func (w *Writer) prepare() error {
 	return w.disk.replace(ocispec.ImageLayoutFile, append(raw, '\n'))
 }
 
+// settle makes the names of slots and blobs durable that a killed writer did not
+// come to. They are taken for granted from now on.
+func (w *Writer) settle() error {
+	if err := w.disk.syncDir(privateDir); err != nil {
+		return err
+	}
+	for _, dir := range []string{ocispec.ImageBlobsDir, partsDir} {
+		for _, alg := range []digest.Algorithm{digest.SHA256, digest.SHA384, digest.SHA512} {
+			name := path.Join(dir, alg.String())
+			if info, err := w.disk.root.Lstat(name); err != nil || !info.IsDir() {
+				continue
+			}
+			if err := w.disk.syncDir(name); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 // removeLeftovers removes files that were on their way to another name when a
 // writer was killed.
 func (w *Writer) removeLeftovers() error {
@@ -164,6 +187,10 @@ func (w *Writer) completeCommit() error {
 	}
 	var raw []byte
 	if w.state.carried != nil {
+		// Its writer may not have come to that.
+		if err := w.disk.sync(slotName(w.state.carried.Generation)); err != nil {
+			return err
+		}
 		raw = slices.Concat(w.state.carried.Index, []byte("\n"))
 	} else {
 		var err error
