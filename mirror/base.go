@@ -75,7 +75,7 @@ func (b *holdings) leave(p *Plan) {
 	for i := range p.Blobs {
 		if s := &p.Blobs[i]; !s.vital && !s.Stored && b.held[s.Descriptor.Digest] {
 			s.Left = LeftInBase
-			for _, root := range s.roots {
+			for _, root := range append([]int{p.Parts[s.Part].Root}, s.also...) {
 				p.Roots[root].Base = b.roots
 			}
 		}

@@ -118,7 +118,7 @@ func levels(manifests []Step) [][]Step {
 			return level[i]
 		}
 		n := 1
-		for _, d := range manifests[i].behind {
+		for _, d := range manifests[i].doc.behind {
 			if j, planned := at[d]; planned {
 				n = max(n, find(j)+1)
 			}
@@ -185,10 +185,10 @@ func (x *execution) store(ctx context.Context, s Step) error {
 // read.
 func (x *execution) attempt(ctx context.Context, s Step, t *tries) (begun bool, err error) {
 	src := &source{fetch: fetchFrom(s.item.Source), desc: s.Descriptor, progress: x.opts.Progress, tries: t, pace: x.pace}
-	if s.data != nil {
+	if s.doc != nil && s.doc.data != nil {
 		src.pace = nil
 		src.fetch = func(_ context.Context, _ ocispec.Descriptor, offset int64) (io.ReadCloser, error) {
-			return io.NopCloser(bytes.NewReader(s.data[min(offset, int64(len(s.data))):])), nil
+			return io.NopCloser(bytes.NewReader(s.doc.data[min(offset, int64(len(s.doc.data))):])), nil
 		}
 	}
 	err = x.write(ctx, s, src)
@@ -218,9 +218,9 @@ func (x *execution) write(ctx context.Context, s Step, src *source) error {
 	if in, ok := dst.(Ingester); ok {
 		return in.Ingest(ctx, s.Descriptor, src.open)
 	}
-	if s.data != nil {
+	if s.doc != nil && s.doc.data != nil {
 		// A reader that an HTTP client knows how to rewind.
-		return dst.Push(ctx, s.Descriptor, bytes.NewReader(s.data))
+		return dst.Push(ctx, s.Descriptor, bytes.NewReader(s.doc.data))
 	}
 	push := func() error {
 		rc, err := src.openVerified(ctx)

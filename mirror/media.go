@@ -25,8 +25,9 @@ type Media struct {
 	w    *layout.Writer
 	opts MediaOptions
 
-	mu    sync.Mutex
-	label layout.Label // with what Commit has yet to write
+	mu      sync.Mutex
+	label   layout.Label      // with what Commit has yet to write
+	aliases map[string]string // short names to the full ones they stand for, "" for others'; nil until needed
 }
 
 // MediaOptions configure media. The zero value is a good default.
@@ -294,13 +295,24 @@ func (m *Media) alias(ctx context.Context, repository, tag string, desc ocispec.
 	return "digest-" + desc.Digest.Encoded()[:32]
 }
 
-// free reports whether alias is nobody's, or belongs to the root called name.
+// free reports whether alias is nobody's, or belongs to the root called name; it is
+// that root's then.
 func (m *Media) free(alias, name string) bool {
-	for _, d := range m.w.Entries() {
-		if d.Annotations[ocispec.AnnotationRefName] == alias && d.Annotations[layout.AnnotationAliasOf] != name {
-			return false
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.aliases == nil {
+		m.aliases = map[string]string{}
+		for _, d := range m.w.Entries() {
+			if ref := d.Annotations[ocispec.AnnotationRefName]; ref != "" {
+				m.aliases[ref] = d.Annotations[layout.AnnotationAliasOf]
+			}
 		}
 	}
+	owner, taken := m.aliases[alias]
+	if taken && owner != name {
+		return false
+	}
+	m.aliases[alias] = name
 	return true
 }
 

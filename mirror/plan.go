@@ -106,12 +106,17 @@ type Step struct {
 	// destination; they are read again before they count.
 	Partial int64
 
-	data   []byte          // a manifest's bytes, nil once it is known to be stored
-	behind []digest.Digest // the manifests that one names
-	vital  bool            // never left
-	roots  []int           // of the plan that reach a blob
-	spread *spread         // of a blob in segments on several volumes, else nil
+	vital  bool      // never left
+	also   []int     // roots of the plan that reach a blob, beside its part's
+	spread *spread   // of a blob in segments on several volumes, else nil
+	doc    *document // of a manifest, else nil
 	item   *Item
+}
+
+// document is what a step has to know of a manifest.
+type document struct {
+	data   []byte          // nil once it is known to be stored
+	behind []digest.Digest // the manifests that it names
 }
 
 // LeftInBase is why a delta leaves content: every site has it.
@@ -319,6 +324,14 @@ type addition struct {
 // appendRoot adds the closure of a root to p, skipping what p has already. What
 // refers to a manifest comes behind it, because it may name it as a child too.
 func (w *walk) appendRoot(p *Plan, root int) error {
+	blobs := 0
+	for _, n := range w.nodes {
+		if n != nil {
+			blobs += len(n.blobs)
+		}
+	}
+	p.Manifests = slices.Grow(p.Manifests, len(w.nodes))
+	p.Blobs = slices.Grow(p.Blobs, min(blobs, maxBlobs-len(p.Blobs))) // growing step by step takes three times the memory
 	a := &addition{walk: w, plan: p, done: map[digest.Digest]bool{}, parts: map[digest.Digest]int{}}
 	desc := p.Roots[root].Descriptor
 	own := a.addPart(Part{Root: root, Descriptor: desc})
@@ -369,6 +382,7 @@ func (a *addition) add(id digest.Digest, part int) error {
 			return err
 		}
 	}
+	n.blobs = nil // they stand in the plan, and may be many
 	a.addManifest(n, part)
 	a.refer = append(a.refer, n.referrers...)
 	for _, t := range n.tags {
@@ -378,19 +392,18 @@ func (a *addition) add(id digest.Digest, part int) error {
 }
 
 func (a *addition) addBlob(n *node, d ocispec.Descriptor, part int) error {
-	root := a.plan.Parts[part].Root
 	at, ok := a.known.blobs[d.Digest]
 	if !ok && len(a.plan.Blobs) == maxBlobs {
 		return fmt.Errorf("more than %d blobs belong together: %w", maxBlobs, errdef.ErrSizeExceedsLimit)
 	}
 	if !ok {
 		a.known.blobs[d.Digest] = len(a.plan.Blobs)
-		a.plan.Blobs = append(a.plan.Blobs, Step{Descriptor: d, Part: part, vital: n.vital, roots: []int{root}, item: &a.item})
+		a.plan.Blobs = append(a.plan.Blobs, Step{Descriptor: d, Part: part, vital: n.vital, item: &a.item})
 		return nil
 	}
 	known := &a.plan.Blobs[at]
-	if known.roots[len(known.roots)-1] != root {
-		known.roots = append(known.roots, root)
+	if root := a.plan.Parts[part].Root; a.plan.Parts[known.Part].Root != root && (len(known.also) == 0 || known.also[len(known.also)-1] != root) {
+		known.also = append(known.also, root)
 	}
 	if known.Descriptor.Size != d.Size {
 		return fmt.Errorf("blob %s is said to have %d bytes, and %d in manifest %s: %w", d.Digest, known.Descriptor.Size, d.Size, n.desc.Digest, ErrDamaged)
@@ -409,11 +422,11 @@ func (a *addition) addManifest(n *node, part int) {
 	}
 	if at, ok := a.known.manifests[n.desc.Digest]; ok {
 		// Another root may have left children that this one carries.
-		s := &a.plan.Manifests[at]
-		s.behind = append(s.behind, behind...)
+		doc := a.plan.Manifests[at].doc
+		doc.behind = append(doc.behind, behind...)
 		return
 	}
 	a.known.manifests[n.desc.Digest] = len(a.plan.Manifests)
 	a.known.bytes += n.desc.Size
-	a.plan.Manifests = append(a.plan.Manifests, Step{Descriptor: n.desc, Part: part, vital: true, data: n.data, behind: behind, item: &a.item})
+	a.plan.Manifests = append(a.plan.Manifests, Step{Descriptor: n.desc, Part: part, vital: true, doc: &document{n.data, behind}, item: &a.item})
 }

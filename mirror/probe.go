@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"runtime"
+	"sync"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
@@ -36,7 +37,7 @@ func (p *Plan) probeManifest(ctx context.Context, s *Step) error {
 	_, err := artifact.Fetch(ctx, p.dst, s.Descriptor, artifact.MaxManifestBytes)
 	switch {
 	case err == nil:
-		s.Stored, s.data = true, nil
+		s.Stored, s.doc = true, &document{behind: s.doc.behind}
 		return nil
 	case errors.Is(err, errdef.ErrNotFound):
 		return nil
@@ -119,6 +120,12 @@ func spoilt(err error) bool {
 	return artifact.IsDamage(err) || artifact.IsUnreadable(err) || errors.Is(err, io.ErrUnexpectedEOF)
 }
 
+const readBufferBytes = 1 << 20
+
+// readBuffers are used again: making one for every small blob costs more than
+// hashing it.
+var readBuffers = sync.Pool{New: func() any { return new([readBufferBytes]byte) }}
+
 // readWhole reads content and fails unless it has its size and digest.
 func readWhole(ctx context.Context, src content.Fetcher, desc ocispec.Descriptor, progress Progress) error {
 	rc, err := src.Fetch(ctx, desc)
@@ -127,7 +134,9 @@ func readWhole(ctx context.Context, src content.Fetcher, desc ocispec.Descriptor
 	}
 	defer rc.Close()
 	r := content.NewVerifyReader(io.TeeReader(rc, advance{ctx, desc, progress}), desc)
-	if _, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, r, make([]byte, 1<<20)); err != nil {
+	buffer := readBuffers.Get().(*[readBufferBytes]byte)
+	defer readBuffers.Put(buffer)
+	if _, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, r, buffer[:]); err != nil {
 		return err
 	}
 	return r.Verify()

@@ -333,6 +333,7 @@ func (r *repair) replace(ctx context.Context, pieces []Lacking) error {
 			from[piece.Descriptor.Digest] = at
 			step := Step{Descriptor: piece.Descriptor, item: &Item{Source: piecewise{r.sources[at].Store}}}
 			if artifact.IsManifest(piece.Descriptor.MediaType) {
+				step.doc = &document{}
 				plan.Manifests = append(plan.Manifests, step)
 			} else {
 				plan.Blobs = append(plan.Blobs, step)

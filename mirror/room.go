@@ -19,8 +19,8 @@ const fileOverhead = 4096
 type Room struct {
 	// FileSystem is its name as the system has it, "" when it is not known.
 	FileSystem string
-	// Need is the bytes that will be written, Free what may be; Free is 0 also
-	// when it is not known.
+	// Need is the bytes that will be written, Free what may be. Free is 0 when it is
+	// not known; a disk that is full to the last byte is found by the copy.
 	Need, Free int64
 	// Segmented counts the blobs that are larger than a file may be there, and are
 	// stored in segments, which other tools do not read.
@@ -72,7 +72,7 @@ func (p *Plan) FindRoom(dir string) (Room, error) {
 	case room.Need == 0:
 	case limits.ReadOnly:
 		return room, &fs.PathError{Op: "write to", Path: dir, Err: syscall.EROFS}
-	case limits.FileSystem != "" && room.Need > room.Free:
+	case room.Free > 0 && room.Need > room.Free:
 		return room, &RoomError{Room: room}
 	case limits.DirEntries > 0:
 		if entries += held(dir); entries > limits.DirEntries {
