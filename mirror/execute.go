@@ -79,9 +79,7 @@ type execution struct {
 
 // run ends with absent, when there is such an error, before anything is named.
 func (x *execution) run(ctx context.Context, absent error) error {
-	blobs := slices.Clone(x.plan.Blobs)
-	slices.SortStableFunc(blobs, func(a, b Step) int { return cmp.Compare(b.Descriptor.Size, a.Descriptor.Size) })
-	if err := x.storeAll(ctx, blobs); err != nil {
+	if err := x.storeAll(ctx, largestFirst(x.plan.Blobs)); err != nil {
 		return err
 	}
 	if absent != nil {
@@ -103,10 +101,20 @@ func (x *execution) run(ctx context.Context, absent error) error {
 	return nil
 }
 
+// largestFirst sorts steps, of which there may be many, by reference.
+func largestFirst(steps []Step) []*Step {
+	sorted := make([]*Step, len(steps))
+	for i := range steps {
+		sorted[i] = &steps[i]
+	}
+	slices.SortStableFunc(sorted, func(a, b *Step) int { return cmp.Compare(b.Descriptor.Size, a.Descriptor.Size) })
+	return sorted
+}
+
 // levels sorts manifests into groups that name only what is in groups before
 // theirs. A digest cannot be part of what it is the digest of, so there are no
 // rings.
-func levels(manifests []Step) [][]Step {
+func levels(manifests []Step) [][]*Step {
 	at := make(map[digest.Digest]int, len(manifests)) // places in manifests
 	for i, s := range manifests {
 		at[s.Descriptor.Digest] = i
@@ -126,19 +134,19 @@ func levels(manifests []Step) [][]Step {
 		level[i] = n
 		return n
 	}
-	var out [][]Step
-	for i, s := range manifests {
+	var out [][]*Step
+	for i := range manifests {
 		n := find(i)
 		for len(out) < n {
 			out = append(out, nil)
 		}
-		out[n-1] = append(out[n-1], s)
+		out[n-1] = append(out[n-1], &manifests[i])
 	}
 	return out
 }
 
 // storeAll copies, in parallel, what is not stored.
-func (x *execution) storeAll(ctx context.Context, steps []Step) error {
+func (x *execution) storeAll(ctx context.Context, steps []*Step) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(x.opts.Concurrency)
 	for _, s := range steps {
@@ -157,7 +165,7 @@ func (x *execution) storeAll(ctx context.Context, steps []Step) error {
 }
 
 // store copies one piece of content, trying again what may pass.
-func (x *execution) store(ctx context.Context, s Step) error {
+func (x *execution) store(ctx context.Context, s *Step) error {
 	if d, ok := x.plan.dst.(Discarder); ok && s.Damaged {
 		if err := d.Discard(ctx, s.Descriptor); err != nil {
 			return &CopyError{"destination", "remove damaged", s.Descriptor, err}
@@ -183,7 +191,7 @@ func (x *execution) store(ctx context.Context, s Step) error {
 
 // attempt copies one piece of content once; begun reports whether any of it was
 // read.
-func (x *execution) attempt(ctx context.Context, s Step, t *tries) (begun bool, err error) {
+func (x *execution) attempt(ctx context.Context, s *Step, t *tries) (begun bool, err error) {
 	src := &source{fetch: fetchFrom(s.item.Source), desc: s.Descriptor, progress: x.opts.Progress, tries: t, pace: x.pace}
 	if s.doc != nil && s.doc.data != nil {
 		src.pace = nil
@@ -210,7 +218,7 @@ func (x *execution) attempt(ctx context.Context, s Step, t *tries) (begun bool, 
 }
 
 // write hands the content to the destination in the best way it offers.
-func (x *execution) write(ctx context.Context, s Step, src *source) error {
+func (x *execution) write(ctx context.Context, s *Step, src *source) error {
 	dst := x.plan.dst
 	if in, ok := dst.(SegmentIngester); ok && s.spread != nil {
 		return in.IngestSegments(ctx, s.Descriptor, s.spread.Bytes, s.spread.keep, src.open)

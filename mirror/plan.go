@@ -316,6 +316,7 @@ func newPlanned() *planned {
 type addition struct {
 	*walk
 	plan  *Plan
+	from  *Item // of the walk, which is not to live as long as its steps
 	done  map[digest.Digest]bool
 	parts map[digest.Digest]int // of the root's children
 	refer []ocispec.Descriptor  // what refers to anything of it, not yet added
@@ -332,7 +333,8 @@ func (w *walk) appendRoot(p *Plan, root int) error {
 	}
 	p.Manifests = slices.Grow(p.Manifests, len(w.nodes))
 	p.Blobs = slices.Grow(p.Blobs, min(blobs, maxBlobs-len(p.Blobs))) // growing step by step takes three times the memory
-	a := &addition{walk: w, plan: p, done: map[digest.Digest]bool{}, parts: map[digest.Digest]int{}}
+	from := w.item
+	a := &addition{walk: w, from: &from, plan: p, done: map[digest.Digest]bool{}, parts: map[digest.Digest]int{}}
 	desc := p.Roots[root].Descriptor
 	own := a.addPart(Part{Root: root, Descriptor: desc})
 	if n := w.nodes[desc.Digest]; n != nil {
@@ -398,7 +400,7 @@ func (a *addition) addBlob(n *node, d ocispec.Descriptor, part int) error {
 	}
 	if !ok {
 		a.known.blobs[d.Digest] = len(a.plan.Blobs)
-		a.plan.Blobs = append(a.plan.Blobs, Step{Descriptor: d, Part: part, vital: n.vital, item: &a.item})
+		a.plan.Blobs = append(a.plan.Blobs, Step{Descriptor: d, Part: part, vital: n.vital, item: a.from})
 		return nil
 	}
 	known := &a.plan.Blobs[at]
@@ -428,5 +430,5 @@ func (a *addition) addManifest(n *node, part int) {
 	}
 	a.known.manifests[n.desc.Digest] = len(a.plan.Manifests)
 	a.known.bytes += n.desc.Size
-	a.plan.Manifests = append(a.plan.Manifests, Step{Descriptor: n.desc, Part: part, vital: true, doc: &document{n.data, behind}, item: &a.item})
+	a.plan.Manifests = append(a.plan.Manifests, Step{Descriptor: n.desc, Part: part, vital: true, doc: &document{n.data, behind}, item: a.from})
 }

@@ -22,11 +22,9 @@ func (m *Media) ReadBack(ctx context.Context, p *Plan, progress Progress) (Amoun
 	if progress == nil {
 		progress = silent{}
 	}
-	var written []ocispec.Descriptor
 	var sum Amount
 	for s := range p.steps() {
-		if s.Missing() && !s.Absent && s.spread == nil {
-			written = append(written, s.Descriptor)
+		if s.written() {
 			sum.add(s.Descriptor)
 		}
 	}
@@ -35,8 +33,10 @@ func (m *Media) ReadBack(ctx context.Context, p *Plan, progress Progress) (Amoun
 	defer progress.End()
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(readers())
-	for _, d := range written {
-		g.Go(func() error { return v.blob(gctx, d) })
+	for s := range p.steps() {
+		if s.written() {
+			g.Go(func() error { return v.blob(gctx, s.Descriptor) })
+		}
 	}
 	if err := g.Wait(); err != nil {
 		return Amount{}, fmt.Errorf("read back: %w", err)
@@ -46,6 +46,9 @@ func (m *Media) ReadBack(ctx context.Context, p *Plan, progress Progress) (Amoun
 	}
 	return sum, m.findAgain(ctx, p)
 }
+
+// written reports whether a copy has written the step whole.
+func (s *Step) written() bool { return s.Missing() && !s.Absent && s.spread == nil }
 
 // findAgain opens the media as its next reader will.
 func (m *Media) findAgain(ctx context.Context, p *Plan) error {
