@@ -17,3 +17,9 @@ func dropCache(f *os.File, offset, length int64) error {
 	}
 	return nil
 }
+
+// beginWriting has the kernel begin to write what a file has in memory. It is no
+// promise, and whatever fails shows at the flush.
+func beginWriting(f *os.File) {
+	_ = unix.SyncFileRange(int(f.Fd()), 0, 0, unix.SYNC_FILE_RANGE_WRITE)
+}

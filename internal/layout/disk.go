@@ -14,9 +14,17 @@ import (
 // disk makes every change to a layout's directory, and makes it survive a power
 // failure. Nothing else in the package changes a file, so that tests can count
 // the steps of a writer, and fail or undo each.
+//
+// FAT and exFAT are weak: a file's size and place stand in its directory entry, and
+// nothing ties the entries of a rename together. Linux makes the new one an empty
+// one, which only a flush of the file itself fills; until the old entry is gone
+// from the disk too, both names share one content, and removing one frees that of
+// the other. There, files that others can replace are written in place – index.json
+// has its slots – and a blob's rename is flushed at both ends.
 type disk struct {
 	root   *os.Root
 	before func(change) error // called ahead of each step; nil outside tests
+	weak   bool
 }
 
 // change is one step a writer is about to take.
@@ -45,8 +53,12 @@ func (d *disk) step(c change, take func() error) error {
 }
 
 // openDisk makes dir and its parents where they are missing, each durably.
-func openDisk(dir string, before func(change) error) (*disk, error) {
-	d := &disk{before: before}
+func openDisk(dir string, options WriterOptions, before func(change) error) (*disk, error) {
+	limits, err := LimitsOf(dir)
+	if err != nil {
+		return nil, err
+	}
+	d := &disk{before: before, weak: options.weak || limits.weak()}
 	abs, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, err
@@ -169,6 +181,9 @@ func (d *disk) write(name string, mode fs.FileMode, r io.Reader) error {
 // can. The temporary file is in the private directory, out of the way of other
 // tools, should it be left behind.
 func (d *disk) replace(name string, content []byte) error {
+	if d.weak {
+		return d.write(name, 0o644, bytes.NewReader(content))
+	}
 	temp := path.Join(privateDir, name+newSuffix)
 	if err := d.write(temp, 0o644, bytes.NewReader(content)); err != nil {
 		return err
@@ -176,17 +191,28 @@ func (d *disk) replace(name string, content []byte) error {
 	return d.rename(temp, name)
 }
 
-// rename moves a file or directory durably.
+// rename moves a file or directory whose content is on the disk, durably.
 func (d *disk) rename(from, to string) error {
 	if err := d.move(from, to); err != nil {
 		return err
 	}
-	return d.syncDir(path.Dir(to))
+	// The new name first: with neither, what was moved would be lost.
+	if err := d.syncDir(path.Dir(to)); err != nil || !d.weak || path.Dir(from) == path.Dir(to) {
+		return err
+	}
+	return d.syncDir(path.Dir(from))
 }
 
-// move is rename without making it durable.
+// move is rename without making the names durable.
 func (d *disk) move(from, to string) error {
-	return d.step(change{op: "rename", name: from, to: to}, func() error { return d.root.Rename(from, to) })
+	err := d.step(change{op: "rename", name: from, to: to}, func() error { return d.root.Rename(from, to) })
+	if err != nil || !d.weak {
+		return err
+	}
+	if info, err := d.root.Lstat(to); err != nil || info.IsDir() {
+		return errors.Join(err, d.syncDir(to))
+	}
+	return d.sync(to)
 }
 
 // sync makes the content of a file durable that somebody else wrote.
@@ -231,18 +257,32 @@ func (d *disk) removeTree(name string) error {
 
 // file is a file that is being written.
 type file struct {
-	disk *disk
-	name string
-	f    *os.File
+	disk    *disk
+	name    string
+	f       *os.File
+	pending int64 // bytes since the last flush
 }
 
-// Write implements io.Writer.
+// flushBytes is how much of a file the power may take along.
+const flushBytes = 8 << 20
+
+// Write implements io.Writer. What was written is on its way to the disk soon, so
+// that the last flush is short and a power failure finds most of a blob there. On
+// a weak file system a file that was never flushed is empty.
 func (f *file) Write(p []byte) (n int, err error) {
 	err = f.disk.step(change{op: "write", name: f.name, file: f.f, data: p}, func() (err error) {
 		n, err = f.f.Write(p)
 		return err
 	})
-	return n, err
+	if f.pending += int64(n); err != nil || f.pending < flushBytes {
+		return n, err
+	}
+	f.pending = 0
+	if f.disk.weak {
+		return n, f.sync()
+	}
+	beginWriting(f.f)
+	return n, nil
 }
 
 func (f *file) truncate(size int64) error {

@@ -37,6 +37,12 @@ func FileBytes(w *Writer, name string, size int64) (int64, error) {
 	return w.fileBytes(size)
 }
 
+// Weak makes a writer work as on FAT.
+func Weak(options WriterOptions) WriterOptions {
+	options.weak = true
+	return options
+}
+
 // Change is a step a writer is about to take.
 type Change struct {
 	Op, Name, To string

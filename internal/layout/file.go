@@ -52,7 +52,8 @@ func readFileIn(dir, name string, limit int64) ([]byte, error) {
 }
 
 // WriteFile makes or replaces a file beside the blobs, durably and as one step:
-// whoever reads sees the old content or the new one. name is slash-separated;
+// whoever reads sees the old content or the new one. On FAT and exFAT it is written
+// in place, and may be found torn after a power failure. name is slash-separated;
 // its directories are made. mode is that of a new file, less the process's
 // umask. Several files may be written at the same time. After an error the old
 // file is as it was. Errors: fs.ErrInvalid when name leads out of the layout,
@@ -79,12 +80,18 @@ func (w *Writer) writeFile(ctx context.Context, name string, mode fs.FileMode, r
 		return err
 	}
 	temp := path.Join(privateDir, key.Encoded()[:16]+newSuffix)
+	if w.disk.weak {
+		temp = name
+	}
 	err = w.disk.write(temp, mode, readerFunc(func(p []byte) (int, error) {
 		if ctx.Err() != nil {
 			return 0, context.Cause(ctx)
 		}
 		return r.Read(p)
 	}))
+	if w.disk.weak {
+		return err
+	}
 	if err == nil {
 		err = w.disk.rename(temp, name)
 	}

@@ -340,8 +340,12 @@ func (in *ingestion) merge() error {
 }
 
 // discardPartial removes what arrived of a blob that is there. There is some
-// only when the power failed before its removal was durable.
+// only when the power failed before its removal was durable. On a weak file system
+// it may share its content with the blob, and stays.
 func (d *disk) discardPartial(blob digest.Digest) error {
+	if d.weak {
+		return nil
+	}
 	if _, err := d.root.Lstat(path.Dir(partialName(blob))); absent(err) {
 		return nil
 	}

@@ -257,5 +257,5 @@ func (w *Writer) SetLabel(ctx context.Context, label Label) error {
 	if have, err := w.ReadFile(labelName, maxLabelBytes); err == nil && bytes.Equal(have, raw) {
 		return nil
 	}
-	return w.WriteFile(ctx, labelName, 0o644, bytes.NewReader(raw))
+	return w.writeFile(ctx, labelName, 0o644, bytes.NewReader(raw))
 }

@@ -74,6 +74,13 @@ func (l Limits) known() Limits {
 	return l
 }
 
+// weak reports whether a rename there is none until the file is flushed again, see
+// disk. What FUSE mounts of block devices are is not told: exFAT, often.
+func (l Limits) weak() bool {
+	name := strings.TrimPrefix(strings.ToLower(l.FileSystem), "fuse.")
+	return fileSystemKind(name) == kindFAT || name == "exfat" || name == "exfat-fuse" || name == "fuseblk"
+}
+
 type kind int
 
 const (

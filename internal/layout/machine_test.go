@@ -19,6 +19,7 @@ var errCrash = errors.New("crash")
 // reaches the disk any more, and when the power is gone, what was not synced is
 // not sure either.
 type machine struct {
+	weak    bool // as FAT is
 	dir     string
 	crashAt int        // the step that fails first, 0 for none
 	half    bool       // of a write, half is done

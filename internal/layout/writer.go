@@ -51,6 +51,8 @@ type WriterOptions struct {
 	// is stored in segments, which only this program reads. At 0 and below it is
 	// what the file system holds, and it is never more.
 	MaxFileBytes int64
+
+	weak bool // for tests: as on FAT, see disk
 }
 
 // OpenWriterOptions is [OpenWriter] with options.
@@ -67,7 +69,7 @@ func openWriter(ctx context.Context, dir string, options WriterOptions, before f
 		return nil, err
 	}
 	w := &Writer{inflight: map[digest.Digest]chan struct{}{}}
-	if w.disk, err = openDisk(dir, before); err != nil {
+	if w.disk, err = openDisk(dir, options, before); err != nil {
 		return nil, err
 	}
 	defer func() {
@@ -101,8 +103,17 @@ func openWriter(ctx context.Context, dir string, options WriterOptions, before f
 // takes a half-made one for a layout, and completes a commit that was cut off.
 func (w *Writer) prepare() error {
 	root := w.disk.root
-	err := checkLayoutFile(root)
-	fresh := errors.Is(err, ErrNotLayout) && layoutFileMissing(root)
+	version, err := json.Marshal(ocispec.ImageLayout{Version: ocispec.ImageLayoutVersion})
+	if err != nil {
+		return err
+	}
+	version = append(version, '\n')
+	empty, err := formatIndex(ocispec.Index{})
+	if err != nil {
+		return err
+	}
+	err = checkLayoutFile(root)
+	fresh := errors.Is(err, ErrNotLayout) && begun(root, ocispec.ImageLayoutFile, version)
 	if err != nil && !fresh {
 		return err
 	}
@@ -110,7 +121,7 @@ func (w *Writer) prepare() error {
 		return err
 	}
 	w.state, err = readState(root)
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) || fresh && errors.Is(err, ErrCorruptIndex) && begun(root, ocispec.ImageIndexFile, empty) {
 		w.state, err = state{}, nil
 	}
 	if err != nil {
@@ -119,17 +130,10 @@ func (w *Writer) prepare() error {
 	if err := w.completeCommit(); err != nil {
 		return err
 	}
-	if err := w.tidySlots(); err != nil {
+	if err := w.tidySlots(); err != nil || !fresh {
 		return err
 	}
-	if !fresh {
-		return nil
-	}
-	raw, err := json.Marshal(ocispec.ImageLayout{Version: ocispec.ImageLayoutVersion})
-	if err != nil {
-		return err
-	}
-	return w.disk.replace(ocispec.ImageLayoutFile, append(raw, '\n'))
+	return w.disk.replace(ocispec.ImageLayoutFile, version)
 }
 
 // settle makes the names of slots and blobs durable that a killed writer did not
@@ -172,11 +176,15 @@ func (w *Writer) removeLeftovers() error {
 	return nil
 }
 
-// layoutFileMissing reports whether oci-layout is not there or empty, as a
-// power failure while it was made leaves it.
-func layoutFileMissing(root *os.Root) bool {
-	info, err := root.Stat(ocispec.ImageLayoutFile)
-	return errors.Is(err, fs.ErrNotExist) || err == nil && info.Mode().IsRegular() && info.Size() == 0
+// begun reports whether a file is not there, or is what a power failure leaves of a
+// file with the content whole that was being made: nothing, its beginning, zeros.
+// Anything else is somebody's.
+func begun(root *os.Root, name string, whole []byte) bool {
+	raw, err := readFile(root, name, int64(len(whole)))
+	if err != nil {
+		return errors.Is(err, fs.ErrNotExist)
+	}
+	return bytes.HasPrefix(whole, raw) || len(bytes.Trim(raw, "\x00")) == 0
 }
 
 // completeCommit brings index.json to what the slot that counts says, or makes
