@@ -120,6 +120,11 @@ func newMachine(t testing.TB, kernel, initrd string, sticks map[string]string) *
 			"-blockdev", "driver=throttle,throttle-group=slow,node-name="+name+",file="+name+"-raw")
 	}
 	m := &machine{process: shell{}.start(t, argv...)}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("a machine said:\n%s", m.log)
+		}
+	})
 	m.until(t, "its monitor answers", func() (ok bool) {
 		var err error
 		m.monitor, err = new(net.Dialer).DialContext(t.Context(), "unix", socket)
