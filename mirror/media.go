@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -67,6 +68,10 @@ func (e *VolumeError) Error() string {
 // and locks it against other writers until Close. A media.json that cannot be
 // read is written anew.
 func OpenMedia(ctx context.Context, dir string, opts MediaOptions) (*Media, error) {
+	// Some read-only media answer a write with words of their own.
+	if limits, err := layout.LimitsOf(dir); err == nil && limits.ReadOnly {
+		return nil, &fs.PathError{Op: "open media for writing", Path: dir, Err: syscall.EROFS}
+	}
 	w, err := layout.OpenWriterOptions(ctx, dir, layout.WriterOptions{MaxFileBytes: opts.MaxFileBytes})
 	if err != nil {
 		return nil, fmt.Errorf("open media %s: %w", dir, err)

@@ -68,6 +68,12 @@ func (p *Plan) FindRoom(dir string) (Room, error) {
 			room.Segmented++
 		}
 	}
+	if room.Free > 0 && room.Need > room.Free {
+		if limits, err = layout.SettledLimits(dir); err != nil {
+			return room, fmt.Errorf("file system of %s: %w", dir, err)
+		}
+		room.Free = limits.FreeBytes
+	}
 	switch {
 	case room.Need == 0:
 	case limits.ReadOnly:

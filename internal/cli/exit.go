@@ -141,6 +141,8 @@ func hint(err error, code int) string {
 		return "a delta goes onto a disk that has what it builds on, and volumes come together on one disk; else copy from a source that is whole"
 	case errors.Is(err, syscall.ENOSPC):
 		return "make room or take larger media, then run the same command again; it continues where it stopped"
+	case errors.Is(err, syscall.EFBIG):
+		return "no file may be that large there: lift the limit of this shell (ulimit -f), or take other media; then run the same command again"
 	case errors.Is(err, syscall.EROFS):
 		return "nothing can be written there: mount it for writing, or slide the switch of the stick; else take other media"
 	case errors.Is(err, layout.ErrLocked):

@@ -29,6 +29,7 @@ type mirrorFlags struct {
 	set           string
 	volume        int
 	noReadback    bool
+	noSpaceCheck  bool
 	tool          toolFlags
 	rateLimit     string
 	concurrency   int
@@ -102,6 +103,7 @@ mends media that sealift verify finds damaged.`,
 	flags.StringVar(&f.rateLimit, "rate-limit", "", "read at most `SIZE` a second from all sources together, as 5MB")
 	flags.IntVar(&f.concurrency, "concurrency", 0, "copy `N` blobs at once, of one registry no more than that (default 4)")
 	flags.BoolVar(&f.noReadback, "no-readback", false, "do not read from the disk again what was written to it")
+	flags.BoolVar(&f.noSpaceCheck, "no-space-check", false, "begin though the disk says that it has no room, as one that compresses may")
 	flags.BoolVar(&f.check, "check", false, "read what the destination has already and replace what is damaged")
 	flags.BoolVar(&f.dryRun, "dry-run", false, "show what would be copied, write nothing")
 	flags.StringVar(&f.plan, "plan", "", "write what would be copied to `FILE`, and copy nothing")
@@ -348,6 +350,9 @@ func (c *copying) copyToMedia(ctx context.Context, plan *mirror.Plan, media *mir
 func (c *copying) room(plan *mirror.Plan, to artifact.Location) error {
 	room, err := plan.FindRoom(to.Path)
 	var full *mirror.RoomError
+	if c.flags.noSpaceCheck && errors.As(err, &full) {
+		err = nil
+	}
 	if errors.As(err, &full) && full.MaxEntries > 0 {
 		return withHint(fmt.Errorf("%s: %w", to, err), "format the disk as exFAT, or spread it over several: --volume-size fat32")
 	} else if err != nil {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 
 	"golang.org/x/sys/unix"
 )
@@ -22,4 +23,18 @@ func dropCache(f *os.File, offset, length int64) error {
 // promise, and whatever fails shows at the flush.
 func beginWriting(f *os.File) {
 	_ = unix.SyncFileRange(int(f.Fd()), 0, 0, unix.SYNC_FILE_RANGE_WRITE)
+}
+
+// settle has the file system that dir is on write what it holds back. dir need not
+// be there.
+func settle(dir string) {
+	f, err := os.Open(dir)
+	if err != nil {
+		if parent := filepath.Dir(dir); errors.Is(err, os.ErrNotExist) && parent != dir {
+			settle(parent)
+		}
+		return
+	}
+	defer f.Close()
+	_ = unix.Syncfs(int(f.Fd())) // what cannot be written shows elsewhere
 }

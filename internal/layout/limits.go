@@ -64,6 +64,13 @@ func LimitsOf(dir string) (Limits, error) {
 	return limits.known(), nil
 }
 
+// SettledLimits is [LimitsOf] after the file system has taken note of what was
+// removed, which some do late: btrfs gives room back with its next commit.
+func SettledLimits(dir string) (Limits, error) {
+	settle(dir)
+	return LimitsOf(dir)
+}
+
 // known adds what is known of the file system by its name.
 func (l Limits) known() Limits {
 	kind := fileSystemKind(l.FileSystem)

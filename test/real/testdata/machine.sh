@@ -14,7 +14,7 @@ while :; do
 	done
 	echo "stick: in"
 	for source in /first /second; do
-		sealift mirror -q $source /stick/media >/dev/null
+		sealift mirror -q --no-space-check $source /stick/media >/dev/null
 		code=$?
 		echo "$source: exit $code"
 		[ $code = 0 ] || break
