@@ -120,27 +120,28 @@ func (s *Set) label(n int) *layout.LabelSet {
 }
 
 // ReadSet reads from the media in dir, any volume of it, the set that it belongs
-// to. It fails with errdef.ErrNotFound when the media is no volume.
-func ReadSet(dir string) (*Set, error) {
+// to, and which volume of it this is. It fails with errdef.ErrNotFound when the
+// media is no volume.
+func ReadSet(dir string) (set *Set, volume int, err error) {
 	l, err := layout.Open(dir)
 	if err != nil {
-		return nil, fmt.Errorf("open media %s: %w", dir, err)
+		return nil, 0, fmt.Errorf("open media %s: %w", dir, err)
 	}
 	label, err := l.Label()
 	if err != nil {
-		return nil, fmt.Errorf("media %s: %w", dir, err)
+		return nil, 0, fmt.Errorf("media %s: %w", dir, err)
 	}
 	if label.Set == nil {
-		return nil, fmt.Errorf("media %s is no volume of a set: %w", dir, errdef.ErrNotFound)
+		return nil, 0, fmt.Errorf("media %s is no volume of a set: %w", dir, errdef.ErrNotFound)
 	}
-	s := &Set{ID: label.Set.ID, Options: VolumeOptions{Bytes: label.Set.Capacity}, Segments: map[digest.Digest]Segments{}}
+	set = &Set{ID: label.Set.ID, Options: VolumeOptions{Bytes: label.Set.Capacity}, Segments: map[digest.Digest]Segments{}}
 	for _, blobs := range label.Set.Volumes {
-		s.Volumes = append(s.Volumes, Volume{Blobs: blobs})
+		set.Volumes = append(set.Volumes, Volume{Blobs: blobs})
 	}
 	for d, segments := range label.Set.Segments {
-		s.Segments[d] = Segments(segments)
+		set.Segments[d] = Segments(segments)
 	}
-	return s, nil
+	return set, label.Set.Volume, nil
 }
 
 // Empty returns a destination that has nothing, for plans that say what there is in

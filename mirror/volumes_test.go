@@ -192,9 +192,9 @@ func TestVolumes(t *testing.T) {
 		dirs = append(dirs, dir)
 		writeVolume(t, p, set, n, dir)
 		writeVolume(t, p, set, n, dir) // again: there is nothing left to do
-		read, err := mirror.ReadSet(dir)
-		if err != nil {
-			t.Fatal(err)
+		read, volume, err := mirror.ReadSet(dir)
+		if err != nil || volume != n {
+			t.Fatalf("ReadSet = volume %d, %v, want %d", volume, err, n)
 		}
 		if diff := cmp.Diff(set.Segments, read.Segments); diff != "" || read.ID != set.ID || len(read.Volumes) != len(set.Volumes) {
 			t.Errorf("ReadSet = %+v, want %+v", read, set)

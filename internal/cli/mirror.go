@@ -5,14 +5,18 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
+	"oras.land/oras-go/v2/errdef"
 
 	"github.com/sealift/sealift/artifact"
 	"github.com/sealift/sealift/internal/delivery"
+	"github.com/sealift/sealift/internal/layout"
 	"github.com/sealift/sealift/internal/ui"
 	"github.com/sealift/sealift/mirror"
 )
@@ -84,6 +88,9 @@ mends media that sealift verify finds damaged.`,
 			if f.fromPlan != "" {
 				return args(0, 1, "nothing but a destination beside --from-plan")(cmd, list)
 			}
+			if f.set != "" {
+				return args(1, -1, "a destination, and REF where the copy is not to come from where the set did")(cmd, list)
+			}
 			return args(2, -1, "one or more REF and a destination")(cmd, list)
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -128,6 +135,12 @@ func (a *app) mirror(ctx context.Context, args []string, req mirrorRequest, flag
 	} else {
 		req.Refs, args = args[:len(args)-1], args[len(args)-1:]
 	}
+	if len(req.Refs) == 0 { // --set says what the set is of
+		var err error
+		if req.Refs, err = setRefs(flags.set); err != nil {
+			return err
+		}
+	}
 	if len(args) > 0 {
 		req.Destination = args[0]
 	}
@@ -137,17 +150,29 @@ func (a *app) mirror(ctx context.Context, args []string, req mirrorRequest, flag
 	if err := a.readInventories(&req, flags); err != nil {
 		return err
 	}
+	return a.copyAll(ctx, req, flags, follow)
+}
+
+// copyAll copies, and asks for the next disc where the source is one volume of
+// several in one drive.
+func (a *app) copyAll(ctx context.Context, req mirrorRequest, flags mirrorFlags, follow *mirror.Document) error {
+	wanted := 0 // the volume that was asked for last, 0 for none
 	for {
 		c, err := a.newCopy(ctx, req, flags)
-		if err != nil {
-			return err
+		if err == nil {
+			err = c.run(ctx, follow)
 		}
-		err = c.run(ctx, follow)
 		var rest *volumesError
-		if !errors.As(err, &rest) || !c.oneDrive() {
+		switch {
+		case errors.As(err, &rest) && c.oneDrive():
+			a.out.Message("volume %s is read; still to come: %s", delivery.Numbers(c.carried[0].Here), delivery.Numbers(rest.missing))
+			wanted = rest.missing[0]
+		case wanted > 0 && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, layout.ErrNotLayout)):
+			a.out.Warn("there is nothing in %s yet", req.Refs[0])
+		default:
 			return err
 		}
-		if err := a.changeDisc(ctx, rest.missing[0], req.Refs[0]); err != nil {
+		if err := a.changeDisc(ctx, wanted, req.Refs[0]); err != nil {
 			return err
 		}
 	}
@@ -156,6 +181,8 @@ func (a *app) mirror(ctx context.Context, args []string, req mirrorRequest, flag
 // agree fails when flags contradict each other.
 func (f mirrorFlags) agree(req mirrorRequest) error {
 	switch volumes := req.VolumeSize != "" || f.set != ""; {
+	case strings.Contains(req.Destination, volumePlace) && !volumes:
+		return withHint(usagef("%s in a destination stands for the number of a volume", volumePlace), "say how large a volume is: --volume-size dvd")
 	case req.VolumeSize != "" && f.set != "":
 		return usagef("--set takes the set of the media in %s, which has a size; leave out --volume-size", f.set)
 	case len(f.siteKeys) > 0 && len(f.inventories) == 0:
@@ -268,12 +295,21 @@ func (c *copying) run(ctx context.Context, follow *mirror.Document) (err error) 
 		return err
 	}
 	result := newMirrored(plan, c.to.String())
+	result.Tool = tools != nil
+	if err := c.noteMoved(ctx, &result); err != nil {
+		return err
+	}
 	if c.to.Place == artifact.PlaceMedia {
 		if err := c.room(plan, c.to); err != nil {
 			return err
 		}
 	}
 	if result.DryRun = c.dry(); result.DryRun {
+		if c.volumesFor(plan.Absent()) == nil {
+			if err := plan.Complete(); err != nil { // the copy would end with it too
+				return fmt.Errorf("mirror to %s: %w", c.to, c.explainAbsent(err))
+			}
+		}
 		return c.out.Result(result, result.text)
 	}
 	if media, ok := dst.(*mirror.Media); ok {
@@ -287,6 +323,48 @@ func (c *copying) run(ctx context.Context, follow *mirror.Document) (err error) 
 		return err
 	}
 	return c.out.Result(result, result.text)
+}
+
+// noteMoved tells of names that stand for something else at the destination now.
+func (c *copying) noteMoved(ctx context.Context, result *mirrored) error {
+	for i, r := range result.Roots {
+		loc, err := artifact.ParseLocation(r.Name)
+		if err != nil || loc.Tag == "" {
+			continue // by digest, which is never another's
+		}
+		was, err := c.standing(ctx, r.Name, loc.Tag)
+		if err != nil {
+			return err
+		}
+		if was != "" && was != r.Digest {
+			result.Roots[i].Replaces = was
+			c.out.Warn("%s is %s there now; the name is to be of %s", r.Name, was, r.Digest)
+		}
+	}
+	return nil
+}
+
+// standing returns the digest that a name has at the destination, "" for none.
+func (c *copying) standing(ctx context.Context, name, tag string) (string, error) {
+	var resolve func() (ocispec.Descriptor, error)
+	if c.to.Place == artifact.PlaceRegistry {
+		repo, err := c.client.Repository(c.to.Repository)
+		if err != nil {
+			return "", err
+		}
+		resolve = func() (ocispec.Descriptor, error) { return repo.Resolve(ctx, tag) }
+	} else {
+		l, err := layout.Open(c.to.Path)
+		if err != nil {
+			return "", nil //nolint:nilerr // nothing is there yet, and what else is wrong was found by opening it to write
+		}
+		resolve = func() (ocispec.Descriptor, error) { return l.Resolve(ctx, name) }
+	}
+	desc, err := resolve()
+	if errors.Is(err, errdef.ErrNotFound) || artifact.IsDamage(err) {
+		return "", nil
+	}
+	return desc.Digest.String(), err
 }
 
 // follow fails when the plan is not the one that was written down.
@@ -309,7 +387,11 @@ func (c *copying) savePlan(plan *mirror.Plan) error {
 	if err != nil {
 		return err
 	}
-	return writePlan(c.flags.plan, plan.Document(request))
+	if err := writePlan(c.flags.plan, plan.Document(request)); err != nil {
+		return err
+	}
+	c.out.Message("the plan is in %s; carry it out with: sealift mirror --from-plan %s", c.flags.plan, c.flags.plan)
+	return nil
 }
 
 // execute carries out a plan.
@@ -331,7 +413,8 @@ func (c *copying) copyToMedia(ctx context.Context, plan *mirror.Plan, media *mir
 	if err := c.execute(ctx, plan, to); err != nil {
 		return mirror.Amount{}, err
 	}
-	if opts != nil {
+	// The page is of what is there now, with or without a program.
+	if _, err := os.Lstat(filepath.Join(to.Path, delivery.StartName)); opts != nil || err == nil {
 		if err := delivery.PackStart(ctx, media, to.Path); err != nil {
 			return mirror.Amount{}, err
 		}

@@ -126,6 +126,26 @@ func newItem(f delivery.Found, to artifact.Location, platforms []ocispec.Platfor
 	return item, nil
 }
 
+// setRefs are the names of what a volume set is of, as the media in dir says.
+func setRefs(dir string) ([]string, error) {
+	l, err := delivery.OpenMedia(dir)
+	if err != nil {
+		return nil, fmt.Errorf("--set: %w", err)
+	}
+	label, err := l.Label()
+	if err != nil {
+		return nil, fmt.Errorf("--set %s: %w", dir, err)
+	}
+	var refs []string
+	for _, r := range label.Roots {
+		refs = append(refs, r.Name)
+	}
+	if len(refs) == 0 {
+		return nil, usagef("%s does not say what it is a volume of; name what to copy", dir)
+	}
+	return refs, nil
+}
+
 // maxAbsent bounds the pieces of missing content that are listed.
 const maxAbsent = 10
 

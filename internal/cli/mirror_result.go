@@ -29,6 +29,8 @@ type mirrored struct {
 	// ReadBack counts what was read from the disk again.
 	ReadBack      int   `json:"readBack,omitempty"`
 	ReadBackBytes int64 `json:"readBackBytes,omitempty"`
+	// Tool says that the program and START-HERE.txt go along.
+	Tool bool `json:"tool,omitempty"`
 	// Set is nil unless the copy is spread over volumes.
 	Set    *mirroredSet `json:"set,omitempty"`
 	DryRun bool         `json:"dryRun,omitempty"`
@@ -40,6 +42,8 @@ type mirroredRoot struct {
 	Referrers int            `json:"referrers"`
 	Platforms []string       `json:"platforms,omitempty"`
 	Base      []mirroredBase `json:"base,omitempty"`
+	// Replaces is the digest that the name had at the destination.
+	Replaces string `json:"replaces,omitempty"`
 	// LeftManifests are for platforms that are not carried.
 	LeftManifests int            `json:"leftManifests,omitempty"`
 	Parts         []mirroredPart `json:"parts"`
@@ -96,10 +100,13 @@ func (m mirrored) text(w io.Writer) {
 	for _, r := range m.Roots {
 		fmt.Fprintf(w, "%s\n  digest %s, %d signatures and other referrers\n", r.Name, r.Digest, r.Referrers)
 		if m.DryRun {
-			r.partsText(w)
+			r.partsText(w, m.left())
 		}
 		if r.LeftManifests > 0 {
 			fmt.Fprintf(w, "  carried for %s only; %s for other platforms left out\n", strings.Join(r.Platforms, ", "), count(r.LeftManifests, "manifest"))
+		}
+		if r.Replaces != "" {
+			fmt.Fprintf(w, "  takes the name from %s\n", r.Replaces)
 		}
 		for _, b := range r.Base {
 			fmt.Fprintf(w, "  builds on %s, %s\n", b.Name, b.Digest)
@@ -113,14 +120,14 @@ func (m mirrored) text(w io.Writer) {
 	if m.Set != nil {
 		m.Set.text(w)
 	}
-	if m.ReadBack > 0 {
-		fmt.Fprintf(w, "read back %s from the disk, all good: unmount it and take it away\n", ui.Bytes(m.ReadBackBytes))
-	}
 	if m.Damaged > 0 {
 		fmt.Fprintf(w, "%d of them %s damaged there\n", m.Damaged, replaced)
 	}
 	if m.Left > 0 {
-		fmt.Fprintf(w, "left %s (%s) that is where the delta goes\n", ui.Bytes(m.LeftBytes), count(m.Left, "blob"))
+		fmt.Fprintf(w, "%s: %s (%s)\n", m.left(), ui.Bytes(m.LeftBytes), count(m.Left, "blob"))
+	}
+	if m.Tool {
+		fmt.Fprintf(w, "with sealift itself and START-HERE.txt\n")
 	}
 	if m.DryRun && m.ResumedBytes > 0 {
 		fmt.Fprintf(w, "%s of it has arrived before and will be read again there\n", ui.Bytes(m.ResumedBytes))
@@ -128,10 +135,21 @@ func (m mirrored) text(w io.Writer) {
 	if m.Absent > 0 {
 		fmt.Fprintf(w, "%s (%s) is neither at the source nor there\n", ui.Bytes(m.AbsentBytes), count(m.Absent, "blob"))
 	}
+	if m.ReadBack > 0 {
+		fmt.Fprintf(w, "read back %s from the disk, all good: unmount it and take it away\n", ui.Bytes(m.ReadBackBytes))
+	}
+}
+
+// left says where content is that is not carried.
+func (m mirrored) left() string {
+	if m.Set != nil {
+		return "on other volumes"
+	}
+	return "left, every site has it"
 }
 
 // partsText says of each image what becomes of its content.
-func (r mirroredRoot) partsText(w io.Writer) {
+func (r mirroredRoot) partsText(w io.Writer, left string) {
 	width := len("itself")
 	for _, p := range r.Parts {
 		width = max(width, len(p.Part))
@@ -144,7 +162,7 @@ func (r mirroredRoot) partsText(w io.Writer) {
 		fmt.Fprintf(w, "  %-*s  %s\n", width, name, words(
 			amount("copy", p.Copied, p.CopiedBytes),
 			amount("there already", p.Stored, p.StoredBytes),
-			amount("left to the base", p.Left, p.LeftBytes),
+			amount(left, p.Left, p.LeftBytes),
 			nothing(p.Blobs)))
 	}
 }
@@ -160,7 +178,7 @@ func nothing(blobs int) string {
 	if blobs > 0 {
 		return ""
 	}
-	return "all of it belongs to another, too"
+	return "counted above, with what it shares"
 }
 
 // count writes a number of things.

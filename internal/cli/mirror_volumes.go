@@ -59,8 +59,7 @@ type volumes struct {
 
 // runVolumes makes the set and writes its volumes, or the one that was asked for.
 func (c *copying) runVolumes(ctx context.Context, follow *mirror.Document) error {
-	opts := mirror.PlanOptions{Sites: c.sites}
-	plan, err := mirror.NewPlan(ctx, mirror.Empty(), c.items, opts)
+	plan, err := mirror.NewPlan(ctx, mirror.Empty(), c.items, mirror.PlanOptions{Sites: c.sites})
 	if err != nil {
 		return explainPlatform(err)
 	}
@@ -80,34 +79,52 @@ func (c *copying) runVolumes(ctx context.Context, follow *mirror.Document) error
 	if err := c.savePlan(plan); err != nil {
 		return err
 	}
-	result := newMirrored(plan, c.to.String())
-	result.Set = newMirroredSet(v.set)
-	if result.DryRun = c.dry(); result.DryRun {
-		return c.out.Result(result, result.text)
-	}
-	if err := plan.Complete(); err != nil {
-		return fmt.Errorf("mirror to %s: %w", c.to, c.explainAbsent(err))
-	}
 	numbers, err := v.numbers()
 	if err != nil {
 		return err
 	}
+	result := newMirrored(plan, c.to.String())
+	result.Set, result.Tool = newMirroredSet(v.set), v.tools != nil
+	if err := plan.Complete(); err != nil {
+		return fmt.Errorf("mirror to %s: %w", c.to, c.explainAbsent(err))
+	}
+	if result.DryRun = c.dry(); result.DryRun {
+		return v.show(ctx, result)
+	}
+	result.Copied, result.CopiedBytes = 0, 0
 	for i, n := range numbers {
-		read, err := v.write(ctx, n, i > 0)
-		if err != nil {
+		if err := v.write(ctx, n, i > 0, &result); err != nil {
 			return err
 		}
-		result.ReadBack += read.Blobs
-		result.ReadBackBytes += read.Bytes
 		result.Set.Written = append(result.Set.Written, n)
 	}
 	return c.out.Result(result, result.text)
 }
 
+// show tells what would be copied: of all volumes, or of the one asked for.
+func (v *volumes) show(ctx context.Context, result mirrored) error {
+	if v.flags.volume == 0 {
+		return v.out.Result(result, result.text)
+	}
+	to := v.place(v.flags.volume)
+	dst, err := mirror.Peek(to.Path)
+	if err != nil {
+		return err
+	}
+	plan, err := v.plan.Volume(ctx, dst, v.set, v.flags.volume, mirror.PlanOptions{})
+	if err != nil {
+		return err
+	}
+	one := newMirrored(plan, to.String())
+	one.Set, one.Tool, one.DryRun = result.Set, result.Tool, true
+	one.Set.Written = []int{v.flags.volume}
+	return v.out.Result(one, one.text)
+}
+
 // volumeSet is that of --set, or made anew.
 func (v *volumes) volumeSet() (*mirror.Set, error) {
 	if v.flags.set != "" {
-		set, err := mirror.ReadSet(v.flags.set)
+		set, _, err := mirror.ReadSet(v.flags.set)
 		if err != nil {
 			return nil, withHint(err, "give the directory of any volume of the set: --set DIR")
 		}
@@ -125,7 +142,7 @@ func (v *volumes) volumeSet() (*mirror.Set, error) {
 	}
 	set, err := v.plan.Split(opts)
 	if err != nil {
-		return nil, withHint(usagef("--volume-size: %v", err), "take larger volumes, or others")
+		return nil, withHint(usagef("--volume-size: %v; a hundredth of a volume and 1 MiB are kept for the file system", err), "take larger volumes, or others")
 	}
 	return set, nil
 }
@@ -140,11 +157,26 @@ func (v *volumes) numbers() ([]int, error) {
 		return nil, withHint(usagef("there are %d volumes, and nobody is here to change the disc", len(v.set.Volumes)),
 			"write one at a time with --volume 1, or into a directory each: %s-%s", v.to, volumePlace)
 	}
+	first := 1
+	if !strings.Contains(v.to.Path, volumePlace) {
+		first = v.begun()
+	}
 	var all []int
-	for i := range v.set.Volumes {
-		all = append(all, i+1)
+	for n := first; n <= len(v.set.Volumes); n++ {
+		all = append(all, n)
 	}
 	return all, nil
+}
+
+// begun is the number of the volume that is in the drive already, when it is one of
+// the set: an interrupted copy goes on there.
+func (v *volumes) begun() int {
+	in, n, err := mirror.ReadSet(v.to.Path)
+	if err != nil || in.ID != v.set.ID || n == 1 {
+		return 1
+	}
+	v.out.Message("volume %d is in %s: going on there; --volume 1 writes the first again", n, v.to)
+	return n
 }
 
 // place is the directory of a volume.
@@ -155,27 +187,37 @@ func (v *volumes) place(n int) artifact.Location {
 }
 
 // write makes one volume; next says that the disc of another may still be in.
-func (v *volumes) write(ctx context.Context, n int, next bool) (read mirror.Amount, err error) {
+func (v *volumes) write(ctx context.Context, n int, next bool, result *mirrored) (err error) {
 	to := v.place(n)
 	if next && to.Path == v.to.Path {
 		if err := v.changeDisc(ctx, n, v.to.String()); err != nil {
-			return read, err
+			return err
 		}
 	}
 	media, err := v.openVolume(ctx, to, n)
 	if err != nil {
-		return read, err
+		return err
 	}
 	defer func() { err = errors.Join(err, media.Close()) }()
 	plan, err := v.plan.Volume(ctx, media, v.set, n, mirror.PlanOptions{})
 	if err != nil {
-		return read, err
+		return err
 	}
 	if err := v.room(plan, to); err != nil {
-		return read, err
+		return err
 	}
 	v.out.Message("volume %d of %d goes to %s", n, len(v.set.Volumes), to)
-	return v.copyToMedia(ctx, plan, media, to, v.tools)
+	read, err := v.copyToMedia(ctx, plan, media, to, v.tools)
+	if err != nil {
+		return err
+	}
+	sum := plan.Summary()
+	result.Copied += sum.Copied.Blobs
+	result.CopiedBytes += sum.Copied.Bytes
+	result.ReadBack += read.Blobs
+	result.ReadBackBytes += read.Bytes
+	v.out.Message("volume %d of %d is done: take it out and write on it %s, %d of %d", n, len(v.set.Volumes), v.set.ID, n, len(v.set.Volumes))
+	return nil
 }
 
 // openVolume opens a disc, and asks for another one while it is the wrong one.
@@ -189,7 +231,7 @@ func (v *volumes) openVolume(ctx context.Context, to artifact.Location, n int) (
 		if !v.Terminal || to.Path != v.to.Path || v.flags.volume > 0 {
 			return nil, withHint(err, "give volume %d of the set %s, or a directory that is empty", n, v.set.ID)
 		}
-		v.out.Warn("%v", err)
+		v.out.Warn("%v; it is not written to", err)
 		if err := v.changeDisc(ctx, n, v.to.String()); err != nil {
 			return nil, err
 		}
@@ -275,8 +317,11 @@ func newMirroredSet(set *mirror.Set) *mirroredSet {
 }
 
 func (m *mirroredSet) text(w io.Writer) {
-	fmt.Fprintf(w, "set %s, %d volumes of %s\n", m.ID, len(m.Volumes), ui.Bytes(m.Capacity))
+	fmt.Fprintf(w, "set %s, %s of %s\n", m.ID, count(len(m.Volumes), "volume"), ui.Bytes(m.Capacity))
 	for _, v := range m.Volumes {
+		if len(m.Written) > 0 && !slices.Contains(m.Written, v.Volume) {
+			continue
+		}
 		size := ""
 		if v.Bytes > 0 {
 			size = ", " + ui.Bytes(v.Bytes) + " in all"

@@ -22,7 +22,8 @@ import (
 )
 
 const (
-	startName = "START-HERE.txt"
+	// StartName is the page for people, at the root of the media.
+	StartName = "START-HERE.txt"
 	// startColumns is how wide its lines are; startRoots is how many artifacts it
 	// lists, and startTools how many programs: it is one page.
 	startColumns = 72
@@ -119,7 +120,7 @@ func PackStart(ctx context.Context, dst FileWriter, dir string) error {
 		return err
 	}
 	text := StartHere(label, contents, tools)
-	_, err = put(ctx, dst, root.FS(), startName, 0o644, digest.FromBytes(text), bytes.NewReader(text))
+	_, err = put(ctx, dst, root.FS(), StartName, 0o644, digest.FromBytes(text), bytes.NewReader(text))
 	return err
 }
 
