@@ -13,9 +13,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
+	"unicode"
 
 	"github.com/sealift/sealift/artifact"
 )
@@ -186,16 +188,28 @@ func (p *Printer) event(v any) {
 	_ = enc.Encode(v)
 }
 
-// printable keeps control characters, which may come from hostile media, from
-// reaching a terminal.
+// printable makes one line of s that keeps what may come from hostile media from
+// speaking to a terminal.
 func printable(s string) string { return strings.Map(visible, strings.ReplaceAll(s, "\n", "\uFFFD")) }
 
-// visible replaces control characters other than tab and the end of a line.
+// visible replaces what a terminal does not show as it stands, other than tab and
+// the end of a line: control characters, marks that change the direction of
+// writing, and what has no width.
 func visible(r rune) rune {
-	if r < ' ' && r != '\t' && r != '\n' || r >= 0x7f && r < 0xa0 {
-		return '\uFFFD'
+	if unicode.IsGraphic(r) || r == '\t' || r == '\n' {
+		return r
 	}
-	return r
+	return '\uFFFD'
+}
+
+// Value returns s, or s quoted where something in it would not be shown as it stands
+// or could pass for lines or columns of our own. It is for values from manifests,
+// labels and annotations, wherever they stand in a text.
+func Value(s string) string {
+	if strings.ContainsFunc(s, func(r rune) bool { return r == '\t' || r == '\n' || visible(r) != r }) {
+		return strconv.Quote(s)
+	}
+	return s
 }
 
 // Line returns the first line of s, for text of unknown origin that must not

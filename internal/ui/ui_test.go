@@ -118,6 +118,44 @@ func TestLine(t *testing.T) {
 	}
 }
 
+func TestValue(t *testing.T) {
+	t.Parallel()
+	for in, want := range map[string]string{
+		"": "", "linux/arm/v7": "linux/arm/v7", "a b": "a b", "Überblick 概要": "Überblick 概要",
+		"linux/a\n  signed by key 1": `"linux/a\n  signed by key 1"`,
+		"a\tb":                       `"a\tb"`,
+		"a\x1b[2Jb\u202eb":           `"a\x1b[2Jb\u202eb"`,
+		"\u2066a\u2069":              `"\u2066a\u2069"`,
+		"a\u200bb\ufeff":             `"a\u200bb\ufeff"`,
+		"\u2028":                     `"\u2028"`,
+	} {
+		if got := ui.Value(in); got != want {
+			t.Errorf("Value(%q) = %s, want %s", in, got, want)
+		}
+	}
+}
+
+// TestHidden writes what does not show as it stands to every output for people.
+func TestHidden(t *testing.T) {
+	t.Parallel()
+	const odd = "a\u202eb\u200ec\u2067d\u200be\x1bf"
+	const want = "a\uFFFDb\uFFFDc\uFFFDd\uFFFDe\uFFFDf"
+	var out, stderr bytes.Buffer
+	p := ui.New(ui.Options{Out: &out, Err: &stderr})
+	if err := p.Result(nil, func(w io.Writer) { _, _ = io.WriteString(w, odd) }); err != nil {
+		t.Fatal(err)
+	}
+	p.Message("%s", odd)
+	p.Warn("%s", odd)
+	p.Error(errors.New(odd), odd, 1)
+	if out.String() != want {
+		t.Errorf("result %q, want %q", out.String(), want)
+	}
+	if got, want := stderr.String(), want+"\nwarning: "+want+"\nsealift: error: "+want+"\nsealift: hint: "+want+"\n"; got != want {
+		t.Errorf("messages %q, want %q", got, want)
+	}
+}
+
 func TestBytes(t *testing.T) {
 	t.Parallel()
 	for n, want := range map[int64]string{
