@@ -3,6 +3,7 @@ package layout
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -151,6 +152,34 @@ func (d *disk) openFile(name string, flag int, mode fs.FileMode) (*file, error) 
 	}
 	return opened, nil
 }
+
+// openOwn opens a file that is there for writing in place. Nothing may be reached
+// that has another name: a link, or one more name of a file, leads to other content.
+// Errors: fs.ErrInvalid.
+func (d *disk) openOwn(name string, flag int) (*file, error) {
+	before, err := d.root.Lstat(name)
+	if err != nil {
+		return nil, err
+	}
+	if !ownFile(before) { // opening a named pipe blocks
+		return nil, fmt.Errorf("%s is no file of its own: %w", name, fs.ErrInvalid)
+	}
+	f, err := d.openFile(name, flag, 0)
+	if err != nil {
+		return nil, err
+	}
+	after, err := f.f.Stat()
+	if err == nil && (!os.SameFile(before, after) || !ownFile(after)) {
+		err = fmt.Errorf("%s changed while it was opened: %w", name, fs.ErrInvalid)
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.close())
+	}
+	return f, nil
+}
+
+// ownFile reports whether a file has one name and no other.
+func ownFile(info fs.FileInfo) bool { return info.Mode().IsRegular() && linkCount(info) <= 1 }
 
 // create makes a new file. What has its name is removed first, not opened: it
 // may be anything.

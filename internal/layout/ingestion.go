@@ -229,7 +229,7 @@ func (in *ingestion) rehashSpan(ctx context.Context, s *span, h hash.Hash) (int6
 	if err != nil {
 		return 0, err
 	}
-	if !info.Mode().IsRegular() || info.Size() > s.size {
+	if !info.Mode().IsRegular() || info.Size() > s.size || name == s.partial && !ownFile(info) {
 		return 0, in.disk.removeTree(name)
 	}
 	s.here = s.here && name == s.final // what arrived takes the place of what was there
@@ -389,7 +389,7 @@ func (w *spanWriter) begin() (err error) {
 		w.file, err = w.disk.create(s.partial, 0o644)
 		return err
 	}
-	if w.file, err = w.disk.openFile(s.partial, os.O_WRONLY, 0); err != nil {
+	if w.file, err = w.disk.openOwn(s.partial, os.O_WRONLY); err != nil {
 		return err
 	}
 	_, err = w.file.f.Seek(w.done, io.SeekStart)

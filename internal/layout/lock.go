@@ -21,6 +21,7 @@ const (
 	heldName = privateDir + "/lock.held"
 
 	maxLockBytes = 1 << 10
+	maxLockTries = 10 // while others make the file, or remove what was in its place
 )
 
 // errNoFlock says that the file system or platform has no flock.
@@ -29,7 +30,7 @@ var errNoFlock = errors.New("no flock")
 // acquire takes the writer's lock and returns what releases it. It does not
 // wait: who writes to one disc twice at a time wants to know.
 func acquire(d *disk) (release func() error, err error) {
-	f, err := d.openFile(lockName, os.O_RDWR|os.O_CREATE, 0o644)
+	f, err := openLock(d)
 	if err != nil {
 		return nil, err
 	}
@@ -52,6 +53,62 @@ func acquire(d *disk) (release func() error, err error) {
 		// a copy of the open file, and would keep the lock until its exec.
 		return errors.Join(f.truncate(0), funlock(f.f), f.close())
 	}, nil
+}
+
+// openLock opens the file that is flocked, and makes it where there is none. It is
+// emptied and written to, so what else may have its name is removed, not opened: a
+// link leads to somebody's content, and so does one more name of a file.
+func openLock(d *disk) (*file, error) {
+	for range maxLockTries {
+		info, err := d.root.Lstat(lockName)
+		switch {
+		case absent(err):
+			f, err := d.openFile(lockName, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o644)
+			if !errors.Is(err, fs.ErrExist) {
+				return f, err
+			}
+		case err != nil:
+			return nil, err
+		case ownFile(info) && info.Size() <= maxLockBytes:
+			f, err := d.openOwn(lockName, os.O_RDWR)
+			if !errors.Is(err, fs.ErrInvalid) {
+				return f, err
+			}
+		default:
+			if err := takeAside(d, lockName, info); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return nil, lockedError(d.root, lockName)
+}
+
+// takeAside removes what must not be a lock. It is renamed first and looked at
+// again, so that of two processes finding it, the second does not remove the lock
+// the first has just made. Nor is one that a program holds, which may have got
+// another name from whoever makes backups by links. Errors: [ErrLocked].
+func takeAside(d *disk, name string, info fs.FileInfo) error {
+	if info.Mode().IsRegular() {
+		f, err := d.root.Open(name)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		if errors.Is(flock(f), ErrLocked) {
+			return lockedError(d.root, name)
+		}
+	}
+	aside := path.Join(privateDir, "lock.stale-"+rand.Text())
+	if err := d.move(name, aside); err != nil {
+		if absent(err) {
+			return nil
+		}
+		return err
+	}
+	if moved, err := d.root.Lstat(aside); err != nil || !os.SameFile(info, moved) {
+		return errors.Join(err, d.move(aside, name)) // it was not that: put it back
+	}
+	return d.removeTree(aside)
 }
 
 func writeHolder(f *file) error {

@@ -86,6 +86,9 @@ func openWriter(ctx context.Context, dir string, options WriterOptions, before f
 	if w.release, err = acquire(w.disk); err != nil {
 		return nil, err
 	}
+	if err := w.ownDirs(); err != nil {
+		return nil, err
+	}
 	if err := w.settle(); err != nil {
 		return nil, err
 	}
@@ -134,6 +137,27 @@ func (w *Writer) prepare() error {
 		return err
 	}
 	return w.disk.replace(ocispec.ImageLayoutFile, version)
+}
+
+// ownDirs removes what stands in the place of directories for what arrives and for
+// segments. A link may lead to the blobs, where removing a partial would remove the
+// blob of its digest.
+func (w *Writer) ownDirs() error {
+	for _, dir := range []string{partialDir, partsDir} {
+		for _, name := range []string{dir, path.Join(dir, digest.SHA256.String()), path.Join(dir, digest.SHA384.String()), path.Join(dir, digest.SHA512.String())} {
+			info, err := w.disk.root.Lstat(name)
+			if absent(err) || err == nil && info.IsDir() {
+				continue
+			}
+			if err != nil {
+				return err
+			}
+			if err := w.disk.removeTree(name); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // settle makes the names of slots and blobs durable that a killed writer did not

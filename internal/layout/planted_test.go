@@ -1,0 +1,168 @@
+package layout_test
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/sealift/sealift/internal/layout"
+)
+
+// place puts a file, a link or a directory where it is to lie in wait.
+type place func(t *testing.T, victim, name string)
+
+func hardLink(t *testing.T, victim, name string) {
+	t.Helper()
+	if err := os.Link(victim, name); err != nil {
+		t.Skipf("no hard links here: %v", err)
+	}
+}
+
+func symbolicLink(t *testing.T, victim, name string) {
+	t.Helper()
+	to, err := filepath.Rel(filepath.Dir(name), victim)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(to, name); err != nil {
+		t.Skipf("no symbolic links here: %v", err)
+	}
+}
+
+func fullDirectory(t *testing.T, _, name string) {
+	t.Helper()
+	write(t, []byte("x"), name, "x")
+}
+
+var places = []struct {
+	name string
+	put  place
+}{{"hard link", hardLink}, {"symbolic link", symbolicLink}, {"directory", fullDirectory}}
+
+// The lock is emptied and written to. Whatever has its name, no other content is.
+func TestPlantedLock(t *testing.T) {
+	t.Parallel()
+	for _, tt := range places {
+		for _, content := range []string{"short", string(noise(5000))} {
+			t.Run(fmt.Sprintf("%s, %d bytes", tt.name, len(content)), func(t *testing.T) {
+				t.Parallel()
+				dir := t.TempDir()
+				w := writer(t, dir)
+				blob := push(t, w, ocispec.MediaTypeImageLayer, []byte(content))
+				closeWriter(t, w)
+				remove(t, dir, "sealift/lock")
+				tt.put(t, layoutPath(dir, blob), filepath.Join(dir, "sealift", "lock"))
+				for range 2 {
+					closeWriter(t, writer(t, dir))
+				}
+				if got := string(read(t, layoutPath(dir, blob))); got != content {
+					t.Errorf("the blob has %d bytes, want its %d", len(got), len(content))
+				}
+				if info, err := os.Lstat(filepath.Join(dir, "sealift", "lock")); err != nil || !info.Mode().IsRegular() || info.Size() != 0 {
+					t.Errorf("the lock is %v, %v, want an empty file", info, err)
+				}
+				if left, _ := filepath.Glob(filepath.Join(dir, "sealift", "lock.*")); left != nil {
+					t.Errorf("left behind: %v", left)
+				}
+			})
+		}
+	}
+}
+
+// A backup made of links gives the lock a second name while it is held.
+func TestHeldLockWithTwoNames(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	writer(t, dir)
+	hardLink(t, filepath.Join(dir, "sealift", "lock"), filepath.Join(dir, "backup"))
+	if w, err := layout.OpenWriter(t.Context(), dir); !errors.Is(err, layout.ErrLocked) {
+		t.Errorf("OpenWriter = %v, %v, want %v", w, err, layout.ErrLocked)
+	}
+}
+
+// A partial is continued in place. One that is another blob too is begun anew.
+func TestPlantedPartial(t *testing.T) {
+	t.Parallel()
+	whole := noise(5000)
+	for _, segment := range []int64{0, 2000} {
+		for _, tt := range places {
+			t.Run(fmt.Sprintf("%s, segments of %d", tt.name, segment), func(t *testing.T) {
+				t.Parallel()
+				dir := t.TempDir()
+				w := writer(t, dir)
+				victim := push(t, w, ocispec.MediaTypeImageLayer, whole[:1500]) // the beginning, so that it is continued
+				desc := describe(ocispec.MediaTypeImageLayer, whole)
+				name := partialPath(dir, desc.Digest)
+				if segment > 0 {
+					name = filepath.Join(name+".parts", "000")
+				}
+				if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+					t.Fatal(err)
+				}
+				tt.put(t, layoutPath(dir, victim), name)
+				src := &source{content: whole}
+				var err error
+				if segment > 0 {
+					err = w.IngestSegments(t.Context(), desc, segment, func(int) bool { return true }, src.open)
+				} else {
+					err = w.Ingest(t.Context(), desc, src.open)
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				if diff := cmp.Diff([]int64{0}, src.offsets); diff != "" {
+					t.Errorf("asked for (-want +got):\n%s", diff)
+				}
+				checkBlobs(t, dir)
+				if got := fetch(t, w.Layout, desc); string(got) != string(whole) {
+					t.Error("the blob is another")
+				}
+			})
+		}
+	}
+}
+
+// A link from the partials to the blobs makes a partial of each, and a partial of a
+// blob that is there is removed.
+func TestPartialsThatAreTheBlobs(t *testing.T) {
+	t.Parallel()
+	if runtime.GOOS == "windows" {
+		t.Skip("making symbolic links needs a privilege on Windows")
+	}
+	for _, name := range []string{"sealift/partial", "sealift/partial/sha256", "sealift/parts", "sealift/parts/sha256"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			w := writer(t, dir)
+			blob := noise(3000)
+			desc := push(t, w, ocispec.MediaTypeImageLayer, blob)
+			closeWriter(t, w)
+			to := filepath.Join(dir, "blobs")
+			if filepath.Base(name) == "sha256" {
+				to = filepath.Join(to, "sha256")
+			}
+			at := filepath.Join(dir, filepath.FromSlash(name))
+			if err := os.MkdirAll(filepath.Dir(at), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			symbolicLink(t, to, at)
+			w = writer(t, dir)
+			if err := w.Ingest(t.Context(), desc, (&source{content: blob}).open); err != nil {
+				t.Fatal(err)
+			}
+			if ok, err := w.Exists(t.Context(), desc); err != nil || !ok {
+				t.Errorf("Exists = %v, %v, want true", ok, err)
+			}
+		})
+	}
+}
+
+func layoutPath(dir string, desc ocispec.Descriptor) string {
+	return filepath.Join(dir, "blobs", desc.Digest.Algorithm().String(), desc.Digest.Encoded())
+}
