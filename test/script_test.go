@@ -26,6 +26,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/secure-systems-lab/go-securesystemslib/encrypted"
 
+	_ "github.com/sealift/sealift/internal/cli" // so that results are not kept for another program
 	"github.com/sealift/sealift/internal/layout"
 	"github.com/sealift/sealift/signer"
 )

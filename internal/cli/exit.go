@@ -149,6 +149,8 @@ func hint(err error, code int) string {
 		return "wait until the other command is done, then run this one again"
 	case isDamage(err), errors.Is(err, signer.ErrInvalid):
 		return "do not use this copy; mend it where the release is at hand, sealift verify DIR --repair SRC, or have it made again"
+	case errors.As(err, new(*remote.RedirectError)):
+		return "the registry sends its clients to where they must not go: ask who runs it, or copy from another one"
 	case errors.As(err, new(*mirror.IncompleteError)) && errors.Is(err, errdef.ErrNotFound):
 		return "the source lacks part of what it names; copy from another one, then go on with this destination"
 	case remote.IsRefusal(err):

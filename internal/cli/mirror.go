@@ -164,6 +164,8 @@ func (a *app) copyAll(ctx context.Context, req mirrorRequest, flags mirrorFlags,
 		}
 		var rest *volumesError
 		switch {
+		case errors.As(err, &rest) && c.oneDrive() && rest.pieces:
+			return withHint(err, "some of it is in pieces on several volumes, which are read together: copy each into a directory, and name all of them")
 		case errors.As(err, &rest) && c.oneDrive():
 			a.out.Message("volume %s is read; still to come: %s", delivery.Numbers(c.carried[0].Here), delivery.Numbers(rest.missing))
 			wanted = rest.missing[0]
@@ -284,9 +286,6 @@ func (c *copying) run(ctx context.Context, follow *mirror.Document) (err error) 
 	if err := c.follow(plan, follow); err != nil {
 		return err
 	}
-	if err := c.savePlan(plan); err != nil {
-		return err
-	}
 	if err := c.allowed(ctx, plan, dst); err != nil {
 		return err
 	}
@@ -303,6 +302,9 @@ func (c *copying) run(ctx context.Context, follow *mirror.Document) (err error) 
 		if err := c.room(plan, c.to); err != nil {
 			return err
 		}
+	}
+	if err := c.savePlan(plan); err != nil {
+		return err
 	}
 	if result.DryRun = c.dry(); result.DryRun {
 		if c.volumesFor(plan.Absent()) == nil {

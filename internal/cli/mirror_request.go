@@ -51,11 +51,13 @@ func parsePlatforms(words []string) ([]ocispec.Platform, error) {
 	return list, nil
 }
 
-// findAll finds what refs name. What several media have under one name, as the
-// volumes of a set do, is read from all of them as from one.
+// findAll finds what refs name. Media is read as one, joined once: what several
+// have under one name, as the volumes of a set do, is read from all of them.
 func (a *app) findAll(ctx context.Context, refs []string) ([]delivery.Found, error) {
 	var all []delivery.Found
-	at := map[string]int{}
+	var media []*layout.Layout
+	at := map[string]bool{}
+	shared := false
 	for _, ref := range refs {
 		list, err := a.find(ctx, ref)
 		if err != nil {
@@ -65,18 +67,27 @@ func (a *app) findAll(ctx context.Context, refs []string) ([]delivery.Found, err
 			if f.Damage != nil {
 				return nil, f.Damage
 			}
-			key := f.Name + "@" + f.Descriptor.Digest.String()
-			i, twice := at[key]
-			switch {
-			case !twice:
-				at[key] = len(all)
-				all = append(all, f)
-			case f.Media != nil && all[i].Media != nil:
-				if all[i].Media, err = layout.Join(all[i].Media, f.Media); err != nil {
-					return nil, err
-				}
-				all[i].Store = all[i].Media.Repository(f.Repository)
+			if f.Media != nil && (len(media) == 0 || media[len(media)-1] != f.Media) {
+				media = append(media, f.Media)
 			}
+			key := f.Name + "@" + f.Descriptor.Digest.String()
+			shared = shared || at[key] && f.Media != nil
+			if !at[key] {
+				at[key] = true
+				all = append(all, f)
+			}
+		}
+	}
+	if !shared {
+		return all, nil
+	}
+	joined, err := layout.Join(media...)
+	if err != nil {
+		return nil, err
+	}
+	for i := range all {
+		if all[i].Media != nil {
+			all[i].Media, all[i].Store = joined, joined.Repository(all[i].Repository)
 		}
 	}
 	return all, nil
@@ -157,7 +168,7 @@ func (c *copying) explainAbsent(err error) error {
 		return err
 	}
 	if missing := c.volumesFor(absent.Content); missing != nil {
-		return &volumesError{missing, err}
+		return &volumesError{missing, c.inPieces(absent.Content), err}
 	}
 	errs := []error{err}
 	for _, d := range absent.Content[:min(len(absent.Content), maxAbsent)] {
@@ -165,7 +176,7 @@ func (c *copying) explainAbsent(err error) error {
 	}
 	for i, f := range c.found {
 		for _, b := range c.carried[i].Base {
-			errs = append(errs, fmt.Errorf("%s builds on %s, %s", f.Name, b.Name, b.Digest))
+			errs = append(errs, fmt.Errorf("%s builds on %s, %s", f.Name, ui.Value(b.Name), b.Digest))
 		}
 	}
 	return errors.Join(errs...)

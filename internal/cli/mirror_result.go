@@ -109,7 +109,7 @@ func (m mirrored) text(w io.Writer) {
 			fmt.Fprintf(w, "  takes the name from %s\n", r.Replaces)
 		}
 		for _, b := range r.Base {
-			fmt.Fprintf(w, "  builds on %s, %s\n", b.Name, b.Digest)
+			fmt.Fprintf(w, "  builds on %s, %s\n", ui.Value(b.Name), b.Digest)
 		}
 	}
 	verb, replaced := "copied", "replaced what was"
@@ -150,22 +150,26 @@ func (m mirrored) left() string {
 
 // partsText says of each image what becomes of its content.
 func (r mirroredRoot) partsText(w io.Writer, left string) {
-	width := len("itself")
-	for _, p := range r.Parts {
-		width = max(width, len(p.Part))
-	}
-	for _, p := range r.Parts {
-		name := p.Part
-		if name == "" {
-			name = "itself"
+	names := make([]string, len(r.Parts))
+	width := 0
+	for i, p := range r.Parts {
+		names[i] = ui.Value(p.Part)
+		if p.Part == "" {
+			names[i] = "itself"
 		}
-		fmt.Fprintf(w, "  %-*s  %s\n", width, name, words(
+		width = min(max(width, len(names[i])), maxPartWidth)
+	}
+	for i, p := range r.Parts {
+		fmt.Fprintf(w, "  %-*s  %s\n", width, names[i], words(
 			amount("copy", p.Copied, p.CopiedBytes),
 			amount("there already", p.Stored, p.StoredBytes),
 			amount(left, p.Left, p.LeftBytes),
 			nothing(p.Blobs)))
 	}
 }
+
+// maxPartWidth keeps one long name from moving all others out of sight.
+const maxPartWidth = 40
 
 func amount(verb string, blobs int, bytes int64) string {
 	if blobs == 0 {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/sealift/sealift/artifact"
 	"github.com/sealift/sealift/internal/delivery"
+	"github.com/sealift/sealift/internal/ui"
 	"github.com/sealift/sealift/mirror"
 )
 
@@ -111,6 +113,7 @@ func (c *copying) findSite(ctx context.Context, s mirrorSite) (mirror.Site, erro
 	if err := g.Wait(); err != nil {
 		return site, err
 	}
+	var unknown []string
 	for i, root := range s.Roots {
 		platforms, err := parsePlatforms(root.Platforms)
 		switch {
@@ -121,10 +124,24 @@ func (c *copying) findSite(ctx context.Context, s mirrorSite) (mirror.Site, erro
 		case len(s.Blobs) > 0:
 			site.Known = append(site.Known, mirror.Base{Name: root.name(), Digest: root.Digest})
 		default:
-			c.out.Message("the site has %s, which is not where the copy is from: nothing is left because of it", root.name())
+			unknown = append(unknown, ui.Value(root.name()))
 		}
 	}
+	if n := len(unknown); n > 0 {
+		c.out.Message("the site has %s, not known where the copy is from: no layer is left because of %s; an inventory with --blobs would tell",
+			abridged(unknown), map[bool]string{true: "it", false: "them"}[n == 1])
+	}
 	return site, nil
+}
+
+// abridged writes the first of a list, and how many more there are.
+func abridged(list []string) string {
+	const most = 3
+	text := strings.Join(list[:min(most, len(list))], ", ")
+	if n := len(list) - most; n > 0 {
+		text += fmt.Sprintf(" and %d more", n)
+	}
+	return text
 }
 
 // name is what people call a root of a site.

@@ -258,6 +258,7 @@ func (a *app) changeDisc(ctx context.Context, n int, place string) error {
 // volumesError says that the rest of a copy is on other volumes.
 type volumesError struct {
 	missing []int
+	pieces  bool // of blobs that no volume holds whole
 	err     error
 }
 
@@ -266,6 +267,13 @@ func (e *volumesError) Error() string {
 }
 
 func (e *volumesError) Unwrap() error { return e.err }
+
+// inPieces reports whether some of what is absent is on no volume whole.
+func (c *copying) inPieces(absent []ocispec.Descriptor) bool {
+	return slices.ContainsFunc(absent, func(d ocispec.Descriptor) bool {
+		return slices.ContainsFunc(c.carried, func(carried delivery.Carried) bool { return len(carried.Set.On(d.Digest)) > 1 })
+	})
+}
 
 // volumesFor returns the numbers of the volumes that have what is absent, when all
 // of it is on volumes that are not read; else nil.
