@@ -12,6 +12,7 @@ import (
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
 	"oras.land/oras-go/v2/errdef"
 
 	"github.com/sealift/sealift/artifact"
@@ -54,15 +55,23 @@ func parsePlatforms(words []string) ([]ocispec.Platform, error) {
 // findAll finds what refs name. Media is read as one, joined once: what several
 // have under one name, as the volumes of a set do, is read from all of them.
 func (a *app) findAll(ctx context.Context, refs []string) ([]delivery.Found, error) {
+	lists := make([][]delivery.Found, len(refs))
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(lookups)
+	for i, ref := range refs {
+		g.Go(func() (err error) {
+			lists[i], err = a.find(gctx, ref)
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
 	var all []delivery.Found
 	var media []*layout.Layout
 	at := map[string]bool{}
 	shared := false
-	for _, ref := range refs {
-		list, err := a.find(ctx, ref)
-		if err != nil {
-			return nil, err
-		}
+	for _, list := range lists {
 		for _, f := range list {
 			if f.Damage != nil {
 				return nil, f.Damage

@@ -93,7 +93,7 @@ func (c *copying) findSites(ctx context.Context, platforms []ocispec.Platform) (
 	return sites, nil
 }
 
-// lookups bounds the roots that are looked for at once; an inventory may name many.
+// lookups bounds what is looked for at once: the roots of an inventory may be many.
 const lookups = 8
 
 // findSite looks the roots of a site up where the releases to be copied are.

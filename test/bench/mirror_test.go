@@ -119,7 +119,7 @@ const (
 func BenchmarkMirror(b *testing.B) {
 	bin, host := sealift(b), distribution(b)
 	push(b, host+"/big:1", 8, largeBytes()/8)
-	mirror := bin + " mirror -q " + host + "/big:1 ./m"
+	mirror := bin + " mirror -q --no-readback " + host + "/big:1 ./m"
 	crane := "crane pull --insecure --format oci " + host + "/big:1 m"
 	r := race(b,
 		contender{name: ours, script: mirror},
@@ -151,10 +151,10 @@ func BenchmarkMirrorSmall(b *testing.B) {
 	backup := "oras backup --no-tty --plain-http -o m "
 	all := host + "/small:" + strings.Join(tags, ",")
 	contenders := []contender{
-		{name: ours, script: bin + " mirror -q " + strings.Join(refs, " ") + " ./m"},
+		{name: ours, script: bin + " mirror -q --no-readback " + strings.Join(refs, " ") + " ./m"},
 		{name: "oras backup with referrers", script: backup + "--include-referrers " + all},
 		{name: "oras backup", script: backup + all},
-		{name: oursUnsynced, script: unsynced + bin + " mirror -q " + strings.Join(refs, " ") + " ./m"},
+		{name: oursUnsynced, script: unsynced + bin + " mirror -q --no-readback " + strings.Join(refs, " ") + " ./m"},
 		{name: "oras backup with referrers+sync", script: backup + "--include-referrers " + all + "; sync -f m"},
 	}
 	b.Run("first", func(b *testing.B) {
