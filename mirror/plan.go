@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync/atomic"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -305,7 +306,8 @@ func (w *walk) resolve(ctx context.Context) (Root, error) {
 // and a manifest, which go to different places of a registry.
 type planned struct {
 	manifests, blobs map[digest.Digest]int // places in the plan's lists
-	bytes            int64                 // of the manifests
+	bytes, blobBytes int64                 // of the manifests and of the blobs
+	listed           atomic.Int64          // by all lists of referrers
 }
 
 func newPlanned() *planned {
@@ -339,8 +341,8 @@ func (w *walk) appendRoot(p *Plan, root int) error {
 	own := a.addPart(Part{Root: root, Descriptor: desc})
 	if n := w.nodes[desc.Digest]; n != nil {
 		for i, d := range n.children {
-			if label := n.labels[i]; label != "" {
-				a.parts[d.Digest] = a.addPart(Part{Root: root, Label: label, Descriptor: d})
+			if _, twice := a.parts[d.Digest]; !twice && n.labels[i] != "" {
+				a.parts[d.Digest] = a.addPart(Part{Root: root, Label: n.labels[i], Descriptor: d})
 			}
 		}
 	}
@@ -399,6 +401,9 @@ func (a *addition) addBlob(n *node, d ocispec.Descriptor, part int) error {
 		return fmt.Errorf("more than %d blobs belong together: %w", maxBlobs, errdef.ErrSizeExceedsLimit)
 	}
 	if !ok {
+		if a.known.blobBytes += d.Size; a.known.blobBytes > maxBlobBytes || a.known.blobBytes < 0 {
+			return fmt.Errorf("the blobs that belong together are said to be more than 1 EiB, %s %d bytes: %w", d.Digest, d.Size, errdef.ErrSizeExceedsLimit)
+		}
 		a.known.blobs[d.Digest] = len(a.plan.Blobs)
 		a.plan.Blobs = append(a.plan.Blobs, Step{Descriptor: d, Part: part, vital: n.vital, item: a.from})
 		return nil

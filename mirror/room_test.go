@@ -19,7 +19,7 @@ import (
 func TestFindRoom(t *testing.T) {
 	t.Parallel()
 	src := newStore(t)
-	layer := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer, Digest: digest.FromString("huge"), Size: 1 << 60}
+	layer := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer, Digest: digest.FromString("huge"), Size: 1 << 59}
 	src.tag(src.image("huge", nil, layer), "huge")
 	src.tag(src.image("small", nil, src.layer("small")), "small")
 
@@ -33,7 +33,7 @@ func TestFindRoom(t *testing.T) {
 		t.Skip("nothing is known of file systems on this platform")
 	}
 	var full *mirror.RoomError
-	if !errors.As(err, &full) || !errors.Is(err, syscall.ENOSPC) || full.Need < 1<<60 || full.MaxEntries != 0 {
+	if !errors.As(err, &full) || !errors.Is(err, syscall.ENOSPC) || full.Need < 1<<59 || full.MaxEntries != 0 {
 		t.Errorf("FindRoom for an exabyte = %+v, %v, want a RoomError like %v", room, err, syscall.ENOSPC)
 	}
 	if entries := (&mirror.RoomError{Entries: 2, MaxEntries: 1}); errors.Is(entries, syscall.ENOSPC) {

@@ -38,6 +38,7 @@ const (
 	labelEntryBytes = 80
 	segmentUnit     = 1 << 20
 	maxVolumes      = 10_000
+	maxSegments     = 10_000 // of a blob, as media take
 )
 
 // Set spreads what a plan copies over volumes. Each volume holds all manifests, and
@@ -67,9 +68,16 @@ type Segments struct {
 	Volumes []int
 }
 
+// count returns how many segments a blob of size has.
+func (s Segments) count(size int64) int64 { return (size + s.Bytes - 1) / s.Bytes }
+
+// size returns the bytes of segment n of a blob of size.
+func (s Segments) size(n int, size int64) int64 { return min(s.Bytes, size-int64(n)*s.Bytes) }
+
 // Split spreads the plan's content over volumes: largest first, each to the first
 // volume that has room. It fails with errdef.ErrSizeExceedsLimit when what has to be
-// on every volume leaves no room.
+// on every volume leaves no room, and for more than 10,000 volumes, or segments of a
+// blob.
 func (p *Plan) Split(opts VolumeOptions) (*Set, error) {
 	if opts.BlockBytes <= 0 {
 		opts.BlockBytes = 4096
@@ -78,7 +86,11 @@ func (p *Plan) Split(opts VolumeOptions) (*Set, error) {
 	if err := s.reserve(p); err != nil {
 		return nil, err
 	}
-	for _, piece := range s.pieces(p) {
+	pieces, err := s.pieces(p)
+	if err != nil {
+		return nil, err
+	}
+	for _, piece := range pieces {
 		if err := s.place(piece); err != nil {
 			return nil, err
 		}
@@ -139,7 +151,7 @@ func (s *splitting) reserve(p *Plan) error {
 }
 
 // pieces returns what is to be spread, the largest first.
-func (s *splitting) pieces(p *Plan) []piece {
+func (s *splitting) pieces(p *Plan) ([]piece, error) {
 	var list []piece
 	for i := range p.Blobs {
 		step := &p.Blobs[i]
@@ -151,21 +163,31 @@ func (s *splitting) pieces(p *Plan) []piece {
 			list = append(list, piece{d.Digest, d.Size, -1})
 			continue
 		}
-		size := s.room / segmentUnit * segmentUnit
-		if s.opts.FileBytes > 0 {
-			size = min(size, s.opts.FileBytes/segmentUnit*segmentUnit)
+		segments := Segments{Bytes: s.segmentBytes()}
+		n := segments.count(d.Size)
+		if n > maxSegments {
+			return nil, fmt.Errorf("%s is said to have %d bytes, which are more than %d segments of %d: %w", d.Digest, d.Size, maxSegments, segments.Bytes, errdef.ErrSizeExceedsLimit)
 		}
-		n := 0
-		for offset := int64(0); offset < d.Size; offset += size {
-			list = append(list, piece{d.Digest, min(size, d.Size-offset), n})
-			n++
+		segments.Volumes = make([]int, n)
+		for i := range segments.Volumes {
+			list = append(list, piece{d.Digest, segments.size(i, d.Size), i})
 		}
-		s.set.Segments[d.Digest] = Segments{Bytes: size, Volumes: make([]int, n)}
+		s.set.Segments[d.Digest] = segments
 	}
 	slices.SortFunc(list, func(a, b piece) int {
 		return cmp.Or(cmp.Compare(b.size, a.size), cmp.Compare(a.digest, b.digest), cmp.Compare(a.segment, b.segment))
 	})
-	return list
+	return list, nil
+}
+
+// segmentBytes is the size of a segment: whole mebibytes, as many as go on a volume
+// and into a file.
+func (s *splitting) segmentBytes() int64 {
+	size := s.room
+	if s.opts.FileBytes > 0 {
+		size = min(size, max(s.opts.FileBytes, segmentUnit))
+	}
+	return size / segmentUnit * segmentUnit
 }
 
 // place puts a piece on the first volume that takes it.

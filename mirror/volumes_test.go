@@ -139,6 +139,16 @@ func TestSplitRefuses(t *testing.T) {
 	}
 }
 
+// A size that no disk has must not be cut into pieces one by one.
+func TestSplitHuge(t *testing.T) {
+	t.Parallel()
+	src := newStore(t)
+	src.tag(src.huge(ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer, Digest: digest.FromString("huge"), Size: 1 << 59}), "1")
+	if set, err := plan(t, mirror.Empty(), item(src, "1")).Split(mirror.VolumeOptions{Bytes: 100 * mega}); !errors.Is(err, errdef.ErrSizeExceedsLimit) {
+		t.Errorf("Split = %v, %v, want %v", set, err, errdef.ErrSizeExceedsLimit)
+	}
+}
+
 func artifactSHA512(t *testing.T, src *store) ocispec.Descriptor {
 	t.Helper()
 	data := []byte("long")

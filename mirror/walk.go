@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"unique"
 
 	"github.com/opencontainers/go-digest"
@@ -22,6 +23,14 @@ const (
 	maxManifestBytes = 256 << 20 // of all of them
 	maxDepth         = 100       // manifests from the root, referrers included
 	maxBlobs         = 500_000
+	// maxListed bounds what lists of referrers name, counted anew for each
+	// manifest: a few bytes that are well packed can be such a list.
+	maxListed = 500_000
+	// maxBlobBytes is the bound on all blobs together, and thereby on each. No sum
+	// over a plan overflows: 2^60, 256 MiB of manifests, and 600,000 pieces rounded
+	// up to blocks of less than 2^42 bytes are less than 2^63.
+	maxBlobBytes  = 1 << 60
+	maxLabelBytes = 200
 )
 
 // plain strips a descriptor to what identifies content, and the platform an
@@ -52,10 +61,13 @@ type walk struct {
 	onError func(ocispec.Descriptor, error) error
 	nodes   map[digest.Digest]*node
 	bytes   int64 // of the manifests in nodes, as their descriptors say
+	// referring and left are what the root has of each already.
+	referring, left map[digest.Digest]bool
 }
 
 func newWalk(item Item, known *planned) *walk {
-	return &walk{item: item, limit: defaultReads, known: known, nodes: map[digest.Digest]*node{}}
+	return &walk{item: item, limit: defaultReads, known: known, nodes: map[digest.Digest]*node{},
+		referring: map[digest.Digest]bool{}, left: map[digest.Digest]bool{}}
 }
 
 // node is a manifest of a closure with the manifests that must stand before it.
@@ -143,11 +155,22 @@ func (w *walk) enter(read []*node, out *Root) (next []visit, err error) {
 			}
 			next = append(next, v)
 		}
-		out.Referrers = append(out.Referrers, n.referrers...)
+		out.Referrers = appendNew(out.Referrers, n.referrers, w.referring)
 		out.Tags = append(out.Tags, n.tags...)
-		out.Left = append(out.Left, n.left...)
+		out.Left = appendNew(out.Left, n.left, w.left)
 	}
 	return next, nil
+}
+
+// appendNew appends what of list is not among seen, and notes it there.
+func appendNew(to, list []ocispec.Descriptor, seen map[digest.Digest]bool) []ocispec.Descriptor {
+	for _, d := range list {
+		if !seen[d.Digest] {
+			seen[d.Digest] = true
+			to = append(to, d)
+		}
+	}
+	return to
 }
 
 // claim makes room for a manifest before it is read.
@@ -222,9 +245,10 @@ func (n *node) addChildren(entries []ocispec.Descriptor, want []ocispec.Platform
 }
 
 // label is what people know an entry of an index by, "" for nothing in particular.
+// It is for a line of a screen, and as long as the manifest makes it.
 func label(d ocispec.Descriptor) string {
 	if keys := d.Annotations[artifact.AnnotationComponents]; keys != "" {
-		return keys
+		return strings.ToValidUTF8(keys[:min(len(keys), maxLabelBytes)], "")
 	}
 	if hasPlatform(d) {
 		return FormatPlatform(*d.Platform)
@@ -233,7 +257,8 @@ func label(d ocispec.Descriptor) string {
 }
 
 // ask finds what hangs on a manifest: four questions that do not depend on each
-// other; over a network each takes a round trip.
+// other; over a network each takes a round trip. A digest that is too long for a tag,
+// as SHA-512's are, has no signatures by tag.
 func (w *walk) ask(ctx context.Context, n *node) error {
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() (err error) {
@@ -245,8 +270,11 @@ func (w *walk) ask(ctx context.Context, n *node) error {
 	suffixes := artifact.SignatureSuffixes()
 	tags := make([]Tag, len(suffixes))
 	for i, suffix := range suffixes {
+		name := artifact.SignatureTag(n.desc.Digest, suffix)
+		if !artifact.IsTag(name) {
+			continue
+		}
 		g.Go(func() error {
-			name := artifact.SignatureTag(n.desc.Digest, suffix)
 			d, err := w.item.Source.Resolve(gctx, name)
 			if err == nil {
 				tags[i] = Tag{name, plain(d)}
@@ -261,17 +289,26 @@ func (w *walk) ask(ctx context.Context, n *node) error {
 	return err
 }
 
-// referrers lists the manifests that refer to desc.
+// referrers lists the manifests that refer to desc, each once.
 func (w *walk) referrers(ctx context.Context, desc ocispec.Descriptor) (found []ocispec.Descriptor, err error) {
+	seen := map[digest.Digest]bool{}
+	listed := 0
 	err = w.item.Source.Referrers(ctx, desc, "", func(list []ocispec.Descriptor) error {
+		if listed += len(list); listed > maxManifests {
+			return fmt.Errorf("more than %d: %w", maxManifests, errdef.ErrSizeExceedsLimit)
+		}
+		before := len(found)
 		for _, r := range list {
 			if !artifact.IsManifest(r.MediaType) {
 				return fmt.Errorf("referrer %s has media type %q", r.Digest, r.MediaType)
 			}
-			found = append(found, plain(r))
+			if !seen[r.Digest] {
+				seen[r.Digest] = true
+				found = append(found, plain(r))
+			}
 		}
-		if len(found) > maxManifests {
-			return fmt.Errorf("more than %d: %w", maxManifests, errdef.ErrSizeExceedsLimit)
+		if w.known.listed.Add(int64(len(found)-before)) > maxListed {
+			return fmt.Errorf("more than %d for what belongs together: %w", maxListed, errdef.ErrSizeExceedsLimit)
 		}
 		return nil
 	})
