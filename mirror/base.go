@@ -14,8 +14,8 @@ import (
 
 // Base is a root that a delta builds on.
 type Base struct {
-	Name   string
-	Digest digest.Digest
+	Name   string        `json:"name"`
+	Digest digest.Digest `json:"digest"`
 }
 
 // holdings are what the sites of a delta have.

@@ -1,23 +1,25 @@
 package mirror
 
 import (
+	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
 	"oras.land/oras-go/v2/errdef"
-
-	"github.com/sealift/sealift/artifact"
 )
 
 const (
 	documentVersion  = "sealift/v1"
 	documentKind     = "Plan"
 	maxDocumentBytes = 256 << 20
-	maxDifferences   = 20 // told of, there may be more
+	maxElementBytes  = 16 << 20
+	maxElements      = maxManifests + maxBlobs // of each list
 )
 
 // Actions of a [DocumentStep].
@@ -46,16 +48,10 @@ type Document struct {
 
 // DocumentRoot is a root of a plan.
 type DocumentRoot struct {
-	Name      string         `json:"name"`
-	Digest    digest.Digest  `json:"digest"`
-	Platforms []string       `json:"platforms,omitempty"`
-	Base      []DocumentBase `json:"base,omitempty"`
-}
-
-// DocumentBase is a root that a delta builds on.
-type DocumentBase struct {
-	Name   string        `json:"name"`
-	Digest digest.Digest `json:"digest"`
+	Name      string        `json:"name"`
+	Digest    digest.Digest `json:"digest"`
+	Platforms []string      `json:"platforms,omitempty"`
+	Base      []Base        `json:"base,omitempty"`
 }
 
 // DocumentStep is one piece of content.
@@ -78,19 +74,14 @@ type DocumentLeft struct {
 
 // Document writes the plan down. request is kept as it is, nil for none.
 func (p *Plan) Document(request json.RawMessage) Document {
-	sum := p.Summary()
 	if request == nil {
 		request = json.RawMessage("null")
 	}
-	d := Document{APIVersion: documentVersion, Kind: documentKind, Request: request,
-		Bytes: sum.All.Bytes, CopyBytes: sum.Copied.Bytes, Roots: []DocumentRoot{}, Content: []DocumentStep{}}
+	d := Document{APIVersion: documentVersion, Kind: documentKind, Request: request, Roots: []DocumentRoot{}, Content: []DocumentStep{}}
 	for _, r := range p.Roots {
-		root := DocumentRoot{Name: r.Name, Digest: r.Descriptor.Digest}
+		root := DocumentRoot{Name: r.Name, Digest: r.Descriptor.Digest, Base: slices.Clone(r.Base)}
 		for _, platform := range r.Platforms {
 			root.Platforms = append(root.Platforms, FormatPlatform(platform))
-		}
-		for _, b := range r.Base {
-			root.Base = append(root.Base, DocumentBase(b))
 		}
 		d.Roots = append(d.Roots, root)
 	}
@@ -108,7 +99,19 @@ func (p *Plan) Document(request json.RawMessage) Document {
 		d.Left = append(d.Left, left)
 	}
 	d.sort()
+	d.Bytes, d.CopyBytes = d.sums()
 	return d
+}
+
+// sums returns what Bytes and CopyBytes are to be.
+func (d *Document) sums() (all, copied int64) {
+	for _, s := range d.Content {
+		all += s.Size
+		if copies(s.Action) {
+			copied += s.Size
+		}
+	}
+	return all, copied
 }
 
 func (s *Step) action() string {
@@ -133,7 +136,9 @@ func (s DocumentStep) key() string {
 	return strings.Join([]string{s.Root, s.Part, string(s.Digest), s.MediaType}, "\x00")
 }
 
-// ParseDocument parses and checks a plan that was written down. Errors:
+// ParseDocument parses and checks a plan that was written down. Keys are those of the
+// document in exactly its letters, each once: what a reviewer's program shows and what
+// is carried out must not differ. Lists end at the first element that is wrong. Errors:
 // errdef.ErrUnsupportedVersion for one of a later format,
 // errdef.ErrSizeExceedsLimit.
 func ParseDocument(raw []byte) (Document, error) {
@@ -141,11 +146,8 @@ func ParseDocument(raw []byte) (Document, error) {
 	if len(raw) > maxDocumentBytes {
 		return d, fmt.Errorf("plan of %d bytes: %w", len(raw), errdef.ErrSizeExceedsLimit)
 	}
-	if err := json.Unmarshal(raw, &d); err != nil {
+	if err := d.decode(json.NewDecoder(bytes.NewReader(raw))); err != nil {
 		return Document{}, fmt.Errorf("parse plan: %w", err)
-	}
-	if d.APIVersion != documentVersion || d.Kind != documentKind {
-		return Document{}, fmt.Errorf("plan of apiVersion %q, kind %q: %w", d.APIVersion, d.Kind, errdef.ErrUnsupportedVersion)
 	}
 	if err := d.check(); err != nil {
 		return Document{}, fmt.Errorf("plan: %w", err)
@@ -153,109 +155,138 @@ func ParseDocument(raw []byte) (Document, error) {
 	return d, nil
 }
 
-func (d *Document) check() error {
-	for _, r := range d.Roots {
-		if err := r.Digest.Validate(); err != nil {
-			return fmt.Errorf("root %q: digest %q: %w", r.Name, r.Digest, err)
-		}
+func (d *Document) decode(dec *json.Decoder) error {
+	if token, err := dec.Token(); err != nil {
+		return err
+	} else if token != json.Delim('{') {
+		return fmt.Errorf("%v, want an object", token)
 	}
-	actions := []string{ActionCopy, ActionReplace, ActionKeep, ActionLeave}
-	for _, s := range d.Content {
-		if err := s.Digest.Validate(); err != nil {
-			return fmt.Errorf("content with digest %q: %w", s.Digest, err)
+	if err := eachKey(dec, func(key string) error { return d.decodeKey(dec, key) }); err != nil {
+		return err
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return errors.New("there is more behind it")
+	}
+	return nil
+}
+
+func (d *Document) decodeKey(dec *json.Decoder, key string) error {
+	switch key {
+	case "apiVersion":
+		if err := decodeValue(dec, &d.APIVersion); err != nil {
+			return err
 		}
-		if s.Size < 0 || !slices.Contains(actions, s.Action) {
-			return fmt.Errorf("content %s has size %d and action %q", s.Digest, s.Size, s.Action)
+		return supported(key, d.APIVersion, documentVersion)
+	case "kind":
+		if err := decodeValue(dec, &d.Kind); err != nil {
+			return err
+		}
+		return supported(key, d.Kind, documentKind)
+	case "request":
+		return decodeValue(dec, &d.Request)
+	case "bytes":
+		return decodeValue(dec, &d.Bytes)
+	case "copyBytes":
+		return decodeValue(dec, &d.CopyBytes)
+	case "roots":
+		return decodeList(dec, &d.Roots, DocumentRoot.check)
+	case "content":
+		return decodeList(dec, &d.Content, DocumentStep.check)
+	case "left":
+		return decodeList(dec, &d.Left, DocumentLeft.check)
+	}
+	return fmt.Errorf("unknown key %q", key)
+}
+
+// supported refuses another format as soon as it is seen: what follows may be anything.
+func supported(key, got, want string) error {
+	if got != want {
+		return fmt.Errorf("%s is %q, want %q: %w", key, got, want, errdef.ErrUnsupportedVersion)
+	}
+	return nil
+}
+
+func decodeValue[T any](dec *json.Decoder, v *T) error {
+	var raw json.RawMessage
+	if err := dec.Decode(&raw); err != nil {
+		return err
+	}
+	return DecodeStrict(raw, v)
+}
+
+// decodeList decodes and checks one element after the other.
+func decodeList[T any](dec *json.Decoder, list *[]T, check func(T) error) error {
+	if token, err := dec.Token(); err != nil || token == nil {
+		return err
+	} else if token != json.Delim('[') {
+		return fmt.Errorf("%v, want a list", token)
+	}
+	*list = []T{}
+	var raw json.RawMessage
+	return eachElement(dec, func() error {
+		if err := dec.Decode(&raw); err != nil {
+			return err
+		}
+		if len(*list) == maxElements || len(raw) > maxElementBytes {
+			return fmt.Errorf("a list of more than %d, or more than %d MiB in one: %w", maxElements, maxElementBytes>>20, errdef.ErrSizeExceedsLimit)
+		}
+		var element T
+		if err := DecodeStrict(raw, &element); err != nil {
+			return err
+		}
+		*list = append(*list, element)
+		return check(element)
+	})
+}
+
+func (r DocumentRoot) check() error {
+	if err := r.Digest.Validate(); err != nil {
+		return fmt.Errorf("root %q: digest %q: %w", r.Name, r.Digest, err)
+	}
+	for _, b := range r.Base {
+		if err := b.Digest.Validate(); err != nil {
+			return fmt.Errorf("base %q: digest %q: %w", b.Name, b.Digest, err)
 		}
 	}
 	return nil
 }
 
-// MovedError reports that a plan cannot be carried out as it was written down.
-type MovedError struct {
-	// Source and Destination say what is different there, in sentences; together
-	// they hold at least one.
-	Source, Destination []string
-}
-
-// ErrMoved is matched by [MovedError].
-var ErrMoved = errors.New("not as planned any more")
-
-// Error lists what is different.
-func (e *MovedError) Error() string {
-	all := slices.Concat(e.Source, e.Destination)
-	text := strings.Join(all[:min(len(all), maxDifferences)], "; ")
-	if more := len(all) - maxDifferences; more > 0 {
-		text += fmt.Sprintf("; and %d more", more)
+func (s DocumentStep) check() error {
+	if err := s.Digest.Validate(); err != nil {
+		return fmt.Errorf("content with digest %q: %w", s.Digest, err)
 	}
-	return text
+	actions := []string{ActionCopy, ActionReplace, ActionKeep, ActionLeave}
+	if s.Size < 0 || s.Size > maxBlobBytes || !slices.Contains(actions, s.Action) {
+		return fmt.Errorf("content %s has size %d and action %q", s.Digest, s.Size, s.Action)
+	}
+	return nil
 }
 
-// Is reports whether target is [ErrMoved].
-func (e *MovedError) Is(target error) bool { return target == ErrMoved }
+func (l DocumentLeft) check() error {
+	if err := l.Digest.Validate(); err != nil {
+		return fmt.Errorf("left: digest %q: %w", l.Digest, err)
+	}
+	return nil
+}
 
-// Follow fails with a [MovedError] unless carrying out p does what d says: the same
-// roots with the same content, and nothing copied that was not to be. That the
-// destination has by now what was to be copied is no difference.
-func (p *Plan) Follow(d Document) error {
-	e := &MovedError{}
-	now := p.Document(nil)
-	e.compareRoots(d.Roots, now.Roots)
-	was := map[string]DocumentStep{}
+// check looks at what elements are together.
+func (d *Document) check() error {
+	if err := cmp.Or(supported("apiVersion", d.APIVersion, documentVersion), supported("kind", d.Kind, documentKind)); err != nil {
+		return err
+	}
+	seen := make(map[string]bool, len(d.Content))
+	left := int64(maxBlobBytes + maxManifestBytes)
 	for _, s := range d.Content {
-		was[s.identity()] = s
-	}
-	for _, s := range now.Content {
-		before, ok := was[s.identity()]
-		delete(was, s.identity())
-		if !ok {
-			e.Source = append(e.Source, fmt.Sprintf("%s of %s is new at the source", s.Digest, s.Root))
-		} else if copies(s.Action) && !copies(before.Action) {
-			e.Destination = append(e.Destination, before.lost())
+		if seen[s.identity()] {
+			return fmt.Errorf("content %s stands twice", s.Digest)
+		}
+		seen[s.identity()] = true
+		if left -= s.Size; left < 0 {
+			return fmt.Errorf("content of more than 1 EiB: %w", errdef.ErrSizeExceedsLimit)
 		}
 	}
-	for _, s := range d.Content {
-		if _, gone := was[s.identity()]; gone {
-			e.Source = append(e.Source, fmt.Sprintf("%s of %s is no longer at the source", s.Digest, s.Root))
-		}
+	if all, copied := d.sums(); d.Bytes != all || d.CopyBytes != copied {
+		return fmt.Errorf("bytes %d and copyBytes %d, and the content has %d and %d", d.Bytes, d.CopyBytes, all, copied)
 	}
-	if len(e.Source)+len(e.Destination) == 0 {
-		return nil
-	}
-	return e
-}
-
-// lost says that content that was not to be copied would be now.
-func (s DocumentStep) lost() string {
-	if s.Action == ActionLeave {
-		return fmt.Sprintf("%s of %s is no longer in the base", s.Digest, s.Root)
-	}
-	return fmt.Sprintf("the destination no longer has %s of %s", s.Digest, s.Root)
-}
-
-func (s DocumentStep) identity() string {
-	kind := "blob"
-	if artifact.IsManifest(s.MediaType) {
-		kind = s.MediaType
-	}
-	return kind + " " + string(s.Digest)
-}
-
-func copies(action string) bool { return action == ActionCopy || action == ActionReplace }
-
-func (e *MovedError) compareRoots(was, now []DocumentRoot) {
-	for i := range max(len(was), len(now)) {
-		switch {
-		case i >= len(now):
-			e.Source = append(e.Source, was[i].Name+" is no longer asked for")
-		case i >= len(was):
-			e.Source = append(e.Source, now[i].Name+" is not in the plan")
-		case was[i].Name != now[i].Name:
-			e.Source = append(e.Source, fmt.Sprintf("%s stands in the place of %s", now[i].Name, was[i].Name))
-		case was[i].Digest != now[i].Digest:
-			e.Source = append(e.Source, fmt.Sprintf("%s is %s now, the plan has %s", now[i].Name, now[i].Digest, was[i].Digest))
-		case !slices.Equal(was[i].Platforms, now[i].Platforms):
-			e.Source = append(e.Source, fmt.Sprintf("%s is wanted for %v, the plan has %v", now[i].Name, now[i].Platforms, was[i].Platforms))
-		}
-	}
+	return nil
 }
