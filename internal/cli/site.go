@@ -9,8 +9,10 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"oras.land/oras-go/v2/errdef"
 
 	"github.com/sealift/sealift/artifact"
@@ -19,6 +21,7 @@ import (
 	"github.com/sealift/sealift/internal/target"
 	"github.com/sealift/sealift/internal/target/compose"
 	"github.com/sealift/sealift/internal/ui"
+	"github.com/sealift/sealift/mirror"
 )
 
 // homeDir returns the site's home: the flag, the environment, or the place the
@@ -139,23 +142,41 @@ func (a *app) choose(ctx context.Context, ref, version string) (delivery.Found, 
 	return found, err
 }
 
-// verifyBytes reads all of a release on media before anything is made of it: an
-// engine that pulls a damaged layer tries again and again and cannot say why. What
-// comes from a registry the engine verifies as it pulls.
+// verifyBytes reads all of a release on media that is for this machine, before
+// anything is made of it: an engine that pulls a damaged layer tries again and again
+// and cannot say why. What media says of itself is not signed, so it says nothing
+// about what has to be there; it only explains what is not. What comes from a
+// registry the engine verifies as it pulls.
 func (a *app) verifyBytes(ctx context.Context, r *delivery.Release) error {
 	if r.Media == nil {
 		return nil
 	}
-	sum, err := delivery.VerifyBytes(ctx, r.Found, delivery.CarriedOf(r.Found).Expected(a.out.Progress("verifying")))
-	if err != nil {
+	platforms := delivery.HostPlatforms(r.App.Template, runtime.GOARCH)
+	sum, err := delivery.VerifyBytes(ctx, r.Found, mirror.VerifyOptions{Platforms: platforms, Progress: a.out.Progress("verifying")})
+	var damage *mirror.DamageError
+	switch {
+	case errors.As(err, &damage) && len(damage.Corrupt)+len(damage.Unreadable) == 0:
+		return lacking(r, platforms, damage.Missing, err)
+	case err != nil:
 		return err
-	}
-	if n := len(sum.Absent); n > 0 {
-		return withHint(fmt.Errorf("%s: not on this media: %s, %s: %w", r.Name, count(n, "blob"), sum.Absent[0].Reason, errdef.ErrNotFound),
-			"bring the rest onto one disk first: sealift mirror %s DISK", r.Media.Dir())
 	}
 	a.out.Message("%d blobs, %s, all good", sum.Manifests+sum.Blobs, ui.Bytes(sum.Bytes))
 	return nil
+}
+
+// lacking says where the rest of a release is, when the media tells; it is damage
+// else.
+func lacking(r *delivery.Release, platforms []ocispec.Platform, missing []ocispec.Descriptor, damage error) error {
+	carried := delivery.CarriedOf(r.Found)
+	reason := carried.Explain(missing, platforms)
+	if reason == "" {
+		return damage
+	}
+	err := fmt.Errorf("%s: not on this media: %s, %s: %w", r.Name, count(len(missing), "blob"), ui.Value(reason), errdef.ErrNotFound)
+	if carried.Set == nil && len(carried.Base) == 0 {
+		return withHint(err, "bring media that is made for this machine: sealift mirror REF DISK --platform %s", mirror.FormatPlatform(platforms[0]))
+	}
+	return withHint(err, "bring the rest onto one disk first: sealift mirror %s DISK", typed(r.Media))
 }
 
 // explainPlan shows what a change will do, before it is agreed to.

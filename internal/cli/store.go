@@ -9,6 +9,7 @@ import (
 
 	"github.com/sealift/sealift/artifact"
 	"github.com/sealift/sealift/internal/delivery"
+	"github.com/sealift/sealift/internal/layout"
 )
 
 // finder finds artifacts with the person's own credentials.
@@ -40,7 +41,7 @@ func (a *app) find(ctx context.Context, ref string) ([]delivery.Found, error) {
 	case errors.As(err, &noTag):
 		return nil, withHint(&usageError{err.Error()}, "add one, as %s:1.0.0", loc)
 	case errors.Is(err, errdef.ErrNotFound) && loc.Place == artifact.PlaceMedia:
-		return nil, withHint(err, "see what the media holds: sealift inspect %s", artifact.Location{Place: artifact.PlaceMedia, Path: loc.Path})
+		return nil, withHint(err, "see what the media holds: sealift inspect %s", directory(loc.Path))
 	case errors.Is(err, errdef.ErrNotFound):
 		return nil, withHint(err, "check the name and the version; the registry answers but does not have it")
 	}
@@ -68,3 +69,11 @@ func nameOne(ref string, several *delivery.SeveralError) error {
 	return withHint(usagef("%s holds several: %s", ref, strings.Join(several.Names, ", ")),
 		"name one, as %s//%s", strings.TrimRight(ref, "/"), several.Names[0])
 }
+
+// directory writes the path of media as a command line takes it.
+func directory(path string) string {
+	return artifact.Location{Place: artifact.PlaceMedia, Path: path}.String()
+}
+
+// typed writes where media is as a command line takes it.
+func typed(media *layout.Layout) string { return directory(media.Dir()) }

@@ -3,6 +3,7 @@ package delivery
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/sealift/sealift/artifact"
 	"github.com/sealift/sealift/internal/layout"
 	"github.com/sealift/sealift/mirror"
 )
@@ -40,6 +42,7 @@ func CarriedOf(f Found) Carried {
 	}
 	var c Carried
 	all := false // some media carries all platforms
+	bases, platforms := map[layout.LabelBase]bool{}, map[string]bool{}
 	for _, label := range labels {
 		c.addSet(label.Set)
 		root, ok := label.Root(f.Name, f.Descriptor.Digest)
@@ -47,7 +50,8 @@ func CarriedOf(f Found) Carried {
 			continue
 		}
 		for _, b := range root.Base {
-			if !slices.Contains(c.Base, b) {
+			if !bases[b] {
+				bases[b] = true
 				c.Base = append(c.Base, b)
 			}
 		}
@@ -56,7 +60,8 @@ func CarriedOf(f Found) Carried {
 			p, err := mirror.ParsePlatform(s)
 			if err != nil {
 				all = true // nothing that can be asked for
-			} else if !contains(c.Platforms, p) {
+			} else if name := mirror.FormatPlatform(p); !platforms[name] {
+				platforms[name] = true
 				c.Platforms = append(c.Platforms, p)
 			}
 		}
@@ -81,10 +86,6 @@ func (c *Carried) addSet(set *layout.LabelSet) {
 	}
 }
 
-func contains(list []ocispec.Platform, p ocispec.Platform) bool {
-	return slices.ContainsFunc(list, func(q ocispec.Platform) bool { return mirror.FormatPlatform(p) == mirror.FormatPlatform(q) })
-}
-
 // Elsewhere returns the numbers of the volumes that hold d, or a piece of it, and
 // are not read.
 func (c Carried) Elsewhere(d digest.Digest) []int {
@@ -102,13 +103,43 @@ func (c Carried) Reason(d ocispec.Descriptor) string {
 	return ""
 }
 
-// Numbers writes a list of numbers for people.
+// Explain says where all of list is that is wanted for platforms and is not there.
+// It returns "" when the labels do not tell of some of it.
+func (c Carried) Explain(list []ocispec.Descriptor, platforms []ocispec.Platform) string {
+	volumes, rest := map[int]bool{}, false
+	for _, d := range list {
+		on := c.Elsewhere(d.Digest)
+		rest = rest || len(on) == 0
+		for _, n := range on {
+			volumes[n] = true
+		}
+	}
+	var reasons []string
+	if len(volumes) > 0 {
+		reasons = append(reasons, fmt.Sprintf("on volume %s of %d", Numbers(slices.Sorted(maps.Keys(volumes))), len(c.Set.Volumes)))
+	}
+	switch {
+	case !rest:
+	case len(c.Base) > 0:
+		reasons = append(reasons, "in "+c.Base[0].Name+andMore(len(c.Base)-1))
+	case !slices.ContainsFunc(platforms, c.Carries):
+		reasons = append(reasons, "carried for "+mirror.FormatPlatforms(c.Platforms)+" only")
+	default:
+		return ""
+	}
+	return strings.Join(reasons, "; ")
+}
+
+// Numbers writes a list of numbers for people, as 2, 3 and 4.
 func Numbers(list []int) string {
 	words := make([]string, len(list))
 	for i, n := range list {
 		words[i] = strconv.Itoa(n)
 	}
-	return strings.Join(words, ", ")
+	if last := len(words) - 1; last > 0 {
+		return strings.Join(words[:last], ", ") + " and " + words[last]
+	}
+	return strings.Join(words, "")
 }
 
 func andMore(n int) string {
@@ -128,6 +159,22 @@ func (c Carried) Carries(platform ocispec.Platform) bool {
 // Expected says what a verification is to find of it.
 func (c Carried) Expected(progress mirror.Progress) mirror.VerifyOptions {
 	return mirror.VerifyOptions{Platforms: c.Platforms, Absent: c.Reason, Progress: progress}
+}
+
+// HostPlatforms returns those platforms of an app that the engine of a machine runs,
+// in every variant, by the machine's architecture as Go calls it; the plain platform
+// when the app names none.
+func HostPlatforms(t *artifact.Template, arch string) []ocispec.Platform {
+	var list []ocispec.Platform
+	for _, name := range t.Platforms {
+		if p, err := mirror.ParsePlatform(name); err == nil && p.OS == "linux" && p.Architecture == arch {
+			list = append(list, p)
+		}
+	}
+	if list == nil {
+		list = []ocispec.Platform{{OS: "linux", Architecture: arch}}
+	}
+	return list
 }
 
 // VerifyBytes reads everything of f that is expected and compares it with its
