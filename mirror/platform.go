@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/containerd/platforms"
@@ -27,7 +28,7 @@ type PlatformError struct {
 
 // Error names the platforms there are.
 func (e *PlatformError) Error() string {
-	return fmt.Sprintf("index %s has nothing for %s, only for %s", e.Index, FormatPlatform(e.Want), FormatPlatforms(e.Have))
+	return fmt.Sprintf("index %s has nothing for %s, only for %s", e.Index, FormatPlatforms([]ocispec.Platform{e.Want}), FormatPlatforms(e.Have))
 }
 
 var platformRegexp = regexp.MustCompile(`^[a-z0-9]+/[a-z0-9_]+(/[a-z0-9.]+)?$`)
@@ -48,11 +49,22 @@ func ParsePlatform(s string) (ocispec.Platform, error) {
 // FormatPlatform writes a platform as linux/arm/v7.
 func FormatPlatform(p ocispec.Platform) string { return platforms.Format(platforms.Normalize(p)) }
 
-// FormatPlatforms writes a list of platforms for people.
+// maxPlatformsShown is how many platforms people are told of.
+const maxPlatformsShown = 20
+
+// FormatPlatforms writes a list of platforms for people, in one line: what is no
+// platform is quoted, and of a long list the rest is counted.
 func FormatPlatforms(list []ocispec.Platform) string {
-	words := make([]string, len(list))
-	for i, p := range list {
-		words[i] = FormatPlatform(p)
+	var words []string
+	for _, p := range list[:min(len(list), maxPlatformsShown)] {
+		name := FormatPlatform(p)
+		if !platformRegexp.MatchString(name) {
+			name = strconv.Quote(name)
+		}
+		words = append(words, name)
+	}
+	if more := len(list) - maxPlatformsShown; more > 0 {
+		words = append(words, fmt.Sprintf("and %d more", more))
 	}
 	return strings.Join(words, ", ")
 }

@@ -9,7 +9,6 @@ import (
 	"strconv"
 	"strings"
 	"text/tabwriter"
-	"unicode"
 
 	"github.com/spf13/cobra"
 
@@ -163,7 +162,7 @@ func (d diffed) signers(p printer) {
 		when := []string{"before: ", "after:  "}[i]
 		p.row(side.label, when+signersText(side.s))
 		if side.s.Problem != "" {
-			p.more(strings.Map(legible, ui.Line(side.s.Problem)))
+			p.more(ui.Line(side.s.Problem))
 		}
 	}
 }
@@ -179,7 +178,7 @@ func signersText(s delivery.Signers) string {
 	case s.Verified != nil:
 		return text + ", not signed by a key given"
 	case len(s.Claimed) > 0:
-		return text + ", claim key " + strings.Join(s.Claimed, ", ") + " (not verified)"
+		return text + ", claim key " + values(s.Claimed) + " (not verified)"
 	case s.Signatures > 0:
 		return text + ", naming no key"
 	}
@@ -235,8 +234,7 @@ func (p printer) file(f delivery.FileDiff) {
 		}
 	}
 	for line := range strings.Lines(f.Unified) {
-		// What is in a file must not pass for lines of our own, nor move the cursor.
-		p.more(strings.Map(legible, strings.TrimSuffix(line, "\n")))
+		p.more(strings.TrimSuffix(line, "\n")) // indented: it must not pass for lines of our own
 	}
 }
 
@@ -245,9 +243,9 @@ func (p printer) bytes(list []delivery.BytesDiff) {
 	t := tabwriter.NewWriter(p, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(t, "  bytes       \tbefore\tafter\tshared\tneeded by who has the first\n")
 	for _, b := range list {
-		name := b.Platform
-		if name == "" {
-			name = "in all"
+		name := "in all"
+		if b.Platform != "" {
+			name = shown(b.Platform)
 		}
 		fmt.Fprintf(t, "              %s\t%s\t%s\t%s\t%s\n", name, ui.Bytes(b.Old), ui.Bytes(b.New), ui.Bytes(b.Shared), ui.Bytes(b.Needed))
 	}
@@ -284,16 +282,24 @@ func difference(c delivery.Change) string {
 	return shown(c.Old) + " → " + shown(c.New)
 }
 
+// values writes a list in one line.
+func values(list []string) string {
+	words := make([]string, len(list))
+	for i, s := range list {
+		words[i] = ui.Value(s)
+	}
+	return strings.Join(words, ", ")
+}
+
 // shown writes a value in one line in which nothing is hidden and nothing passes for
 // ours: text that could is quoted.
 func shown(v any) string {
 	switch x := v.(type) {
 	case string:
-		odd := strings.ContainsFunc(x, func(r rune) bool { return legible(r) != r || r == '→' || r == '\t' })
-		if odd || x == "" || x == "none" || x != strings.TrimSpace(x) {
+		if x == "" || x == "none" || x != strings.TrimSpace(x) || strings.Contains(x, "→") {
 			return strconv.Quote(x)
 		}
-		return x
+		return ui.Value(x)
 	case float64, bool:
 		return artifact.Format(x)
 	}
@@ -301,14 +307,5 @@ func shown(v any) string {
 	if err != nil {
 		return "?"
 	}
-	return strings.Map(legible, string(raw))
-}
-
-// legible replaces what a terminal does not show as it stands, marks that change the
-// direction of writing among them.
-func legible(r rune) rune {
-	if unicode.IsPrint(r) || r == '\t' {
-		return r
-	}
-	return '\uFFFD'
+	return string(raw)
 }

@@ -120,19 +120,19 @@ func (i inspected) text(w io.Writer) {
 	}
 	fmt.Fprintf(&b, "%s\n  digest      %s\n", i.Name, i.Digest)
 	if r := i.Release; r != nil {
-		fmt.Fprintf(&b, "  app         %s %s %s\n  platforms   %s\n", r.ID, r.Version, r.Title, strings.Join(r.Platforms, ", "))
+		fmt.Fprintf(&b, "  app         %s %s %s\n  platforms   %s\n", r.ID, r.Version, ui.Value(r.Title), values(r.Platforms))
 		for _, key := range sorted(r.Components) {
-			fmt.Fprintf(&b, "  component   %s: %s\n              %s\n", key, r.Components[key].Image, r.Components[key].Digest)
+			fmt.Fprintf(&b, "  component   %s: %s\n              %s\n", key, ui.Value(r.Components[key].Image), r.Components[key].Digest)
 		}
 		for _, name := range sorted(r.Parameters) {
 			p := r.Parameters[name]
 			fmt.Fprintf(&b, "  parameter   %s (%s) %s\n", name, parameterText(p), ui.Line(p.Description))
 		}
 		for _, name := range sorted(r.Files) {
-			fmt.Fprintf(&b, "  file        %s, %s\n", name, ui.Bytes(int64(r.Files[name])))
+			fmt.Fprintf(&b, "  file        %s, %s\n", ui.Value(name), ui.Bytes(int64(r.Files[name])))
 		}
 	} else {
-		fmt.Fprintf(&b, "  media type  %s\n", i.MediaType)
+		fmt.Fprintf(&b, "  media type  %s\n", ui.Value(i.MediaType))
 	}
 	if len(i.Signatures) == 0 {
 		b.WriteString("  signatures  none\n")
@@ -140,9 +140,9 @@ func (i inspected) text(w io.Writer) {
 	for _, s := range i.Signatures {
 		key := "an unnamed key"
 		if s.Key != "" {
-			key = "key " + s.Key
+			key = "key " + ui.Value(s.Key)
 		}
-		fmt.Fprintf(&b, "  signature   %s, claims %s (not verified)\n", s.Form, key)
+		fmt.Fprintf(&b, "  signature   %s, claims %s (not verified)\n", ui.Value(string(s.Form)), key)
 	}
 	_, _ = io.WriteString(w, b.String())
 }

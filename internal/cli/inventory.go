@@ -215,7 +215,7 @@ func (a *app) tellLeftOut(left []delivery.LeftOut) {
 		}
 		where := ""
 		if l.Reason != "" {
-			where = "; the first is " + l.Reason
+			where = "; the first is " + ui.Value(l.Reason)
 		}
 		a.out.Warn("left out: %s lacks %s, %s of %s%s", l.Name, count(l.Missing.Blobs, "blob"), ui.Bytes(l.Missing.Bytes), ui.Bytes(l.All.Bytes), where)
 	}

@@ -156,7 +156,7 @@ func (v verification) text(w io.Writer) {
 			fmt.Fprintf(w, "  carried for %s only\n", strings.Join(v.Platforms, ", "))
 		}
 		for _, a := range v.Absent {
-			fmt.Fprintf(w, "  not here: %s, %s, %s\n", count(a.Blobs, "blob"), ui.Bytes(a.Bytes), ui.Line(a.Reason))
+			fmt.Fprintf(w, "  not here: %s, %s, %s\n", count(a.Blobs, "blob"), ui.Bytes(a.Bytes), ui.Value(a.Reason))
 		}
 	}
 }
