@@ -327,13 +327,11 @@ func sum(a, b int64) int64 {
 func (d *Diff) compareImages(before, after *Side) {
 	d.Platforms = &NameDiff{}
 	old, new := before.platforms(), after.platforms()
-	for _, name := range new {
-		if !slices.Contains(old, name) {
+	for _, name := range slices.Sorted(maps.Keys(union(old, new))) {
+		switch {
+		case !old[name]:
 			d.Platforms.Added = append(d.Platforms.Added, name)
-		}
-	}
-	for _, name := range old {
-		if !slices.Contains(new, name) {
+		case !new[name]:
 			d.Platforms.Removed = append(d.Platforms.Removed, name)
 		}
 	}
@@ -375,47 +373,54 @@ func (c *ImageConfig) fields() map[string]any {
 	return fields
 }
 
-// platforms returns what a side is for, sorted.
-func (s *Side) platforms() []string {
-	names := s.Closure.Platforms()
+// platforms returns what a side is for.
+func (s *Side) platforms() map[string]bool {
+	set := map[string]bool{}
 	if s.Release != nil {
-		names = nil
 		for _, name := range s.Release.App.Template.Platforms {
 			if p, err := mirror.ParsePlatform(name); err == nil {
-				names = append(names, mirror.FormatPlatform(p))
+				set[mirror.FormatPlatform(p)] = true
 			}
+		}
+	} else {
+		for _, name := range s.Closure.Platforms() {
+			set[name] = true
 		}
 	}
 	for name := range s.Configs {
 		if name != "" {
-			names = append(names, name)
+			set[name] = true
 		}
 	}
-	slices.Sort(names)
-	return slices.Compact(names)
+	return set
 }
+
+// maxComparedPlatforms is how many platforms are counted each by itself, for which
+// the whole graph is walked: no image is for more, but an index can name thousands.
+const maxComparedPlatforms = 100
 
 // compareBytes counts the whole, and each platform of several.
 func (d *Diff) compareBytes(before, after *Side) {
 	d.Bytes = []BytesDiff{bytesOf("", before.Closure.Content(before.Closure.Root), after.Closure.Content(after.Closure.Root))}
-	names := append(before.platforms(), after.platforms()...)
-	slices.Sort(names)
-	if names = slices.Compact(names); len(names) < 2 {
+	old, new := before.platforms(), after.platforms()
+	names := slices.Sorted(maps.Keys(union(old, new)))
+	if len(names) < 2 {
 		return
 	}
-	for _, name := range names {
-		d.Bytes = append(d.Bytes, bytesOf(name, before.contentFor(name), after.contentFor(name)))
+	for _, name := range names[:min(len(names), maxComparedPlatforms)] {
+		p, err := mirror.ParsePlatform(name)
+		if err != nil {
+			continue // no platform that anything is carried for
+		}
+		var had, has map[digest.Digest]ocispec.Descriptor // nothing where a side is not for it
+		if old[name] {
+			had = before.Closure.Content(before.Closure.Root, p)
+		}
+		if new[name] {
+			has = after.Closure.Content(after.Closure.Root, p)
+		}
+		d.Bytes = append(d.Bytes, bytesOf(name, had, has))
 	}
-}
-
-// contentFor returns what is carried for a platform, nothing for one that the side
-// is not for.
-func (s *Side) contentFor(platform string) map[digest.Digest]ocispec.Descriptor {
-	want, err := mirror.ParsePlatform(platform)
-	if err != nil || !slices.Contains(s.platforms(), platform) {
-		return nil
-	}
-	return s.Closure.Content(s.Closure.Root, want)
 }
 
 func bytesOf(platform string, before, after map[digest.Digest]ocispec.Descriptor) BytesDiff {

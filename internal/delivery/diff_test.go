@@ -289,3 +289,26 @@ func TestCompareSame(t *testing.T) {
 		t.Error("two roots are the same")
 	}
 }
+
+// TestCompareManyPlatforms: each platform that is counted by itself is a walk of the
+// whole graph, and an index can name thousands.
+func TestCompareManyPlatforms(t *testing.T) {
+	t.Parallel()
+	const platforms = 20_000
+	side := func(prefix string) *delivery.Side {
+		root := mirror.Member{Descriptor: named(prefix, 10)}
+		for i := range platforms {
+			d := named(fmt.Sprint(prefix, i), 1)
+			d.Platform = &ocispec.Platform{OS: "linux", Architecture: fmt.Sprint(prefix, i)}
+			root.Entries = append(root.Entries, d)
+		}
+		return &delivery.Side{Name: prefix, Closure: &mirror.Closure{Root: root.Descriptor, Members: map[digest.Digest]mirror.Member{root.Descriptor.Digest: root}}}
+	}
+	d := delivery.Compare(side("a"), side("b"), delivery.CompareOptions{})
+	if got, want := len(d.Bytes), 1+100; got != want {
+		t.Errorf("%d rows of bytes, want %d", got, want)
+	}
+	if got := [2]int{len(d.Platforms.Added), len(d.Platforms.Removed)}; got != [2]int{platforms, platforms} {
+		t.Errorf("%d platforms added and removed, want %d each", got, platforms)
+	}
+}
