@@ -300,6 +300,11 @@ func (p *page) otherTools() {
 	var alias, image string
 	whole := false
 	for _, c := range p.contents {
+		// What goes into a command must be one word of it: names were checked when they
+		// were found, and an alias that is no tag is anything.
+		if !artifact.IsTag(c.Alias) {
+			c.Alias = ""
+		}
 		if root, _ := p.label.Root(c.Name, c.Digest); len(root.Platforms) > 0 || len(root.Base) > 0 {
 			continue
 		}

