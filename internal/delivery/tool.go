@@ -39,6 +39,9 @@ var (
 	ErrToolVersion = errors.New("of another version")
 )
 
+// errUnchecked reports a program on the media that nothing here can be compared with.
+var errUnchecked = errors.New("it is on the media already, and nothing here vouches for it")
+
 // ToolError says which program cannot be carried, and why.
 type ToolError struct {
 	Platform ocispec.Platform
@@ -145,9 +148,9 @@ func parseToolName(name string) (ocispec.Platform, bool) {
 
 // PackTool puts programs and their checksums on media: each is checked to be this
 // program, of this version, static, whole and for its platform, before the first is
-// written. What stands there with the same bytes is not written again. Programs
-// that the media has for other platforms stay, and must be of the same version too,
-// or a courier would carry a mix. It returns all that is there then, by name, and
+// written. What stands there with the same bytes is not written again. For every
+// other platform that the media has a program for, the one that is here is packed too:
+// a courier would carry a mix else, or what somebody put there. It returns all that is there then, by name, and
 // fails with [*ToolError] or the error of dst.
 func PackTool(ctx context.Context, dst FileWriter, opts ToolOptions) ([]ToolFile, error) {
 	if m := stampRegexp.FindStringSubmatch(stamp); opts.Version == "" && m != nil {
@@ -170,10 +173,11 @@ func PackTool(ctx context.Context, dst FileWriter, opts ToolOptions) ([]ToolFile
 		}
 		opened[t.Name] = t
 	}
-	files, err := opts.kept(opened)
-	if err != nil {
+	if err := opts.openOthers(opened); err != nil {
 		return nil, err
 	}
+	var files []ToolFile
+	var err error
 	for _, t := range opened {
 		if t.Written, err = put(ctx, dst, opts.Media, t.Name, 0o755, t.Digest, io.NewSectionReader(t.file, 0, t.Bytes)); err != nil {
 			return nil, err
@@ -257,28 +261,30 @@ func (o ToolOptions) checkVersion(b binary, running bool) error {
 	return nil
 }
 
-// kept returns the programs that the media has for other platforms than those
-// that are packed now.
-func (o ToolOptions) kept(packed map[string]*tool) ([]ToolFile, error) {
+// openOthers opens the programs for what the media has beside the platforms that are
+// packed now. What stands on the media vouches for nothing: all that is listed in
+// its checksums comes from here.
+func (o ToolOptions) openOthers(opened map[string]*tool) error {
 	if o.Media == nil {
-		return nil, nil
+		return nil
 	}
 	there, err := toolsOn(o.Media)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	var files []ToolFile
 	for _, f := range there {
-		if _, again := packed[f.Name]; again {
+		if _, packed := opened[f.Name]; packed {
 			continue
 		}
-		f, err := o.keep(f.Name, f.Platform)
-		if err != nil {
-			return nil, err
+		t, err := o.open(f.Platform)
+		if errors.Is(err, ErrNoTool) {
+			return &ToolError{f.Platform, f.Name, fmt.Errorf("%w: there is no %s; put it there, or remove this file", errUnchecked, o.path(f.Platform))}
+		} else if err != nil {
+			return err
 		}
-		files = append(files, f)
+		opened[f.Name] = t
 	}
-	return files, nil
+	return nil
 }
 
 // toolsOn returns the names and platforms of the programs on media, by name.
@@ -297,30 +303,6 @@ func toolsOn(media fs.FS) ([]ToolFile, error) {
 		}
 	}
 	return files, nil
-}
-
-// keep checks a program that is on the media.
-func (o ToolOptions) keep(name string, p ocispec.Platform) (ToolFile, error) {
-	fail := func(err error) (ToolFile, error) {
-		return ToolFile{}, &ToolError{p, name, fmt.Errorf("%w; pack that platform too, or remove the file", err)}
-	}
-	f, size, err := openRegular(o.Media, name)
-	if err != nil {
-		return fail(err)
-	}
-	defer func() { _ = f.Close() }() // was only read
-	r, ok := f.(io.ReaderAt)
-	if !ok {
-		return fail(errors.ErrUnsupported)
-	}
-	b, err := readBinary(r, size, p)
-	if err == nil {
-		err = o.checkVersion(b, false)
-	}
-	if err != nil {
-		return fail(err)
-	}
-	return ToolFile{Platform: p, Name: name, Digest: b.digest, Bytes: size}, nil
 }
 
 // openRegular opens a regular file, looking before it opens.

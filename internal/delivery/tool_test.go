@@ -285,27 +285,37 @@ func dynamic(t *testing.T, raw []byte) []byte {
 	return nil
 }
 
-// Media with programs of another version get no mix.
+// What the media has for other platforms is replaced by what is here, and where
+// nothing is, it is refused: only programs that were checked get a line.
 func TestPackToolMix(t *testing.T) {
 	t.Parallel()
+	good := func(t *testing.T) []byte { return program(t, "sealift", "windows/amd64", "1.0.0") }
 	for name, old := range map[string]func(t *testing.T) []byte{
 		"other version": func(t *testing.T) []byte { return program(t, "sealift", "windows/amd64", "0.9.0") },
-		"torn":          func(t *testing.T) []byte { return program(t, "sealift", "windows/amd64", "1.0.0")[:5000] },
+		"torn":          func(t *testing.T) []byte { return good(t)[:5000] },
+		// All that a program says of itself is right; it is another one.
+		"trojan":   func(t *testing.T) []byte { return append(bytes.Clone(good(t)), "and more"...) },
+		"the same": good,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			b := newBench(t)
+			const windows = "sealift-windows-amd64.exe"
 			write(t, filepath.Join(b.tools, "sealift-linux-amd64"), program(t, "sealift", "linux/amd64", "1.0.0"))
-			write(t, filepath.Join(b.media, "sealift/bin/sealift-windows-amd64.exe"), old(t))
+			write(t, filepath.Join(b.media, "sealift/bin", windows), old(t))
 			write(t, filepath.Join(b.media, "sealift/bin/notes.txt"), []byte("somebody's"))
 			_, err := b.pack(t, "1.0.0", "linux/amd64")
 			var tool *delivery.ToolError
-			if !errors.As(err, &tool) || tool.Path != "sealift/bin/sealift-windows-amd64.exe" || !strings.Contains(err.Error(), "pack that platform too") {
+			if !errors.As(err, &tool) || tool.Path != "sealift/bin/"+windows || !strings.Contains(err.Error(), filepath.Join(b.tools, windows)) {
 				t.Fatalf("PackTool = %v, want an error about the program on the media", err)
 			}
-			write(t, filepath.Join(b.tools, "sealift-windows-amd64.exe"), program(t, "sealift", "windows/amd64", "1.0.0"))
-			if files, err := b.pack(t, "1.0.0", "linux/amd64", "windows/amd64"); err != nil || len(files) != 2 {
-				t.Errorf("PackTool for both = %v, %v, want two files", files, err)
+			if _, err := os.Stat(filepath.Join(b.media, "sealift/bin/SHA256SUMS")); !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("checksums were written: %v", err)
+			}
+			write(t, filepath.Join(b.tools, windows), good(t))
+			files, err := b.pack(t, "1.0.0", "linux/amd64")
+			if err != nil || len(files) != 2 || files[1].Written != (name != "the same") || b.read(t, windows) != string(good(t)) {
+				t.Errorf("PackTool = %+v, %v, want two files, and the program that is here", files, err)
 			}
 		})
 	}
