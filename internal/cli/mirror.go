@@ -144,6 +144,9 @@ func (a *app) mirror(ctx context.Context, args []string, req mirrorRequest, flag
 	if len(args) > 0 {
 		req.Destination = args[0]
 	}
+	if follow != nil {
+		a.out.Message("the plan copies %s from %s to %s", ui.Bytes(follow.CopyBytes), abridged(req.Refs), ui.Value(req.Destination))
+	}
 	if err := flags.agree(req); err != nil {
 		return err
 	}

@@ -213,7 +213,15 @@ func readPlan(path string, req *mirrorRequest) (mirror.Document, error) {
 	if err != nil {
 		return d, withHint(usagef("%s: %v", path, err), "give a file that sealift mirror --plan wrote")
 	}
-	if err := json.Unmarshal(d.Request, req); err != nil || len(req.Refs) == 0 || req.Destination == "" {
+	// Strictly, or a reviewer's program might have read something else.
+	err = mirror.DecodeStrict(d.Request, req)
+	for _, site := range req.Sites {
+		err = errors.Join(err, site.check())
+	}
+	if err != nil {
+		return d, withHint(usagef("%s: request: %v", path, err), "give a file that sealift mirror --plan wrote")
+	}
+	if len(req.Refs) == 0 || req.Destination == "" {
 		return d, withHint(usagef("%s does not say what it is the plan of", path), "give a file that sealift mirror --plan wrote")
 	}
 	return d, nil

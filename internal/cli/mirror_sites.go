@@ -53,6 +53,20 @@ func (a *app) readInventories(req *mirrorRequest, f mirrorFlags) error {
 	return nil
 }
 
+// check holds a site of a plan to the rules of an inventory, which it was made of.
+func (s mirrorSite) check() error {
+	inventory := delivery.Inventory{Blobs: s.Blobs}
+	for _, r := range s.Roots {
+		platforms, err := parsePlatforms(r.Platforms)
+		if err != nil {
+			return err
+		}
+		inventory.Roots = append(inventory.Roots, delivery.InventoryRoot{Digest: r.Digest, ID: r.ID, Version: r.Version, Platforms: platforms})
+	}
+	_, err := inventory.Format()
+	return err
+}
+
 func newMirrorSite(inventory delivery.Inventory) mirrorSite {
 	site := mirrorSite{Roots: []mirrorSiteRoot{}, Blobs: inventory.Blobs}
 	for _, r := range inventory.Roots {
