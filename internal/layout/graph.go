@@ -30,14 +30,14 @@ func isManifest(mediaType string) bool {
 // walk does not recurse.
 type graphLimits struct {
 	manifests int   // in the layout
-	links     int   // from all of them to others and to blobs
+	links     int   // from all of them to others and to blobs, and annotations that are kept
 	bytes     int64 // of all of them
 }
 
 // A manifest of a large image has about 2 KiB and 20 links.
 var defaultGraphLimits = graphLimits{manifests: 250_000, links: 2_000_000, bytes: 512 << 20}
 
-// maxClosure is how many manifests and blobs are kept of the closures of
+// maxClosure is how many manifests and tags are kept of the closures of
 // repositories. On hostile media each of thousands may hold everything.
 const maxClosure = 2_000_000
 
@@ -58,6 +58,22 @@ func newLink(desc ocispec.Descriptor) link {
 	return link{mediaType: unique.Make(desc.MediaType).Value(), digest: desc.Digest, size: desc.Size}
 }
 
+// linkList is a list of descriptors in a manifest. Odd ones are kept, and nobody
+// follows them; one that says nothing has no place in a manifest.
+type linkList []link
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (l *linkList) UnmarshalJSON(raw []byte) error {
+	*l = nil
+	return decodeList(raw, artifact.MaxManifestBytes, func(desc ocispec.Descriptor) error {
+		if desc.Digest == "" && desc.MediaType == "" {
+			return fmt.Errorf("descriptor without media type and digest: %w", errdef.ErrInvalidDigest)
+		}
+		*l = append(*l, newLink(desc))
+		return nil
+	})
+}
+
 // node is one manifest, reduced to what leads on from it.
 type node struct {
 	desc     ocispec.Descriptor // as a referrer: with artifact type and annotations
@@ -71,14 +87,14 @@ type node struct {
 // manifest must not hide the rest; whoever carries or installs reads again.
 func parseManifest(desc ocispec.Descriptor, raw []byte) (*node, error) {
 	var m struct {
-		MediaType    string               `json:"mediaType"`
-		ArtifactType string               `json:"artifactType"`
-		Config       *ocispec.Descriptor  `json:"config"`
-		Layers       []ocispec.Descriptor `json:"layers"`
-		Blobs        []ocispec.Descriptor `json:"blobs"`
-		Manifests    []ocispec.Descriptor `json:"manifests"`
-		Subject      *ocispec.Descriptor  `json:"subject"`
-		Annotations  map[string]string    `json:"annotations"`
+		MediaType    string              `json:"mediaType"`
+		ArtifactType string              `json:"artifactType"`
+		Config       *ocispec.Descriptor `json:"config"`
+		Layers       linkList            `json:"layers"`
+		Blobs        linkList            `json:"blobs"`
+		Manifests    linkList            `json:"manifests"`
+		Subject      *ocispec.Descriptor `json:"subject"`
+		Annotations  map[string]string   `json:"annotations"`
 	}
 	if err := json.Unmarshal(raw, &m); err != nil {
 		return nil, err
@@ -98,18 +114,22 @@ func parseManifest(desc ocispec.Descriptor, raw []byte) (*node, error) {
 		}
 		n.blobs = append(n.blobs, newLink(*m.Config))
 	}
-	for _, blob := range slices.Concat(m.Layers, m.Blobs) {
-		n.blobs = append(n.blobs, newLink(blob))
-	}
+	n.blobs = slices.Concat(n.blobs, m.Layers, m.Blobs)
 	for _, child := range m.Manifests {
-		if isManifest(child.MediaType) {
-			n.children = append(n.children, newLink(child))
+		if isManifest(child.mediaType) {
+			n.children = append(n.children, child)
 		} else {
-			n.blobs = append(n.blobs, newLink(child))
+			n.blobs = append(n.blobs, child)
 		}
 	}
 	n.children, n.blobs = slices.Clip(n.children), slices.Clip(n.blobs)
 	return n, nil
+}
+
+// use is a blob as one manifest names it.
+type use struct {
+	blob *link
+	by   *node
 }
 
 // graph is every manifest index.json leads to.
@@ -121,9 +141,11 @@ type graph struct {
 
 	limits, read graphLimits // what may be read, and what was
 
+	uses []use // of all blobs, sorted by their digests and those of the manifests
+
 	mu       sync.Mutex
 	closures map[string]*closure
-	kept     int // manifests and blobs in closures
+	kept     int // manifests and tags in closures
 }
 
 // graph reads the manifests of the current view. A cancelled reading leaves
@@ -151,7 +173,13 @@ func (l *Layout) graph(ctx context.Context) (*graph, error) {
 		if n.subject != "" {
 			g.referrers[n.subject] = append(g.referrers[n.subject], n)
 		}
+		for i := range n.blobs {
+			g.uses = append(g.uses, use{&n.blobs[i], n})
+		}
 	}
+	slices.SortFunc(g.uses, func(a, b use) int {
+		return cmp.Or(cmp.Compare(a.blob.digest, b.blob.digest), cmp.Compare(a.by.desc.Digest, b.by.desc.Digest))
+	})
 	for _, ns := range g.referrers {
 		slices.SortFunc(ns, func(a, b *node) int { return cmp.Compare(a.desc.Digest, b.desc.Digest) })
 	}
@@ -207,7 +235,7 @@ func (g *graph) add(l *Layout, k link) *node {
 // count adds a manifest to what was read.
 func (g *graph) count(n *node) error {
 	g.read.manifests++
-	g.read.links += len(n.children) + len(n.blobs)
+	g.read.links += len(n.children) + len(n.blobs) + len(n.desc.Annotations)
 	g.read.bytes += n.desc.Size
 	if g.read.manifests <= g.limits.manifests && g.read.links <= g.limits.links && g.read.bytes <= g.limits.bytes {
 		return nil
@@ -261,7 +289,18 @@ type closure struct {
 	tags      map[string]ocispec.Descriptor
 	tagNames  []string // sorted
 	manifests map[digest.Digest]bool
-	blobs     map[digest.Digest]link
+}
+
+// blob finds a blob that a manifest of the closure names, nil when none does. Many
+// repositories may share many blobs, so closures hold none.
+func (g *graph) blob(c *closure, d digest.Digest) *link {
+	i, _ := slices.BinarySearchFunc(g.uses, d, func(u use, d digest.Digest) int { return cmp.Compare(u.blob.digest, d) })
+	for ; i < len(g.uses) && g.uses[i].blob.digest == d; i++ {
+		if c.manifests[g.uses[i].by.desc.Digest] {
+			return g.uses[i].blob
+		}
+	}
+	return nil
 }
 
 // closure walks from the repository's roots to children, to referrers of all
@@ -275,7 +314,6 @@ func (g *graph) closure(repository string) *closure {
 	c := &closure{
 		tags:      map[string]ocispec.Descriptor{},
 		manifests: map[digest.Digest]bool{},
-		blobs:     map[digest.Digest]link{},
 	}
 	roots, ok := g.view.tags[repository]
 	if !ok {
@@ -300,23 +338,20 @@ func (g *graph) closure(repository string) *closure {
 		}
 	}
 	c.tagNames = slices.Sorted(maps.Keys(c.tags))
-	if g.kept += len(c.manifests) + len(c.blobs); g.kept > maxClosure {
+	if g.kept += len(c.manifests) + len(c.tags); g.kept > maxClosure {
 		clear(g.closures)
-		g.kept = len(c.manifests) + len(c.blobs)
+		g.kept = len(c.manifests) + len(c.tags)
 	}
 	g.closures[repository] = c
 	return c
 }
 
-// expand files the blobs of a manifest and returns the manifests next to it.
+// expand returns the manifests next to one, and files the tags among them.
 func (g *graph) expand(c *closure, d digest.Digest) []digest.Digest {
 	var next []digest.Digest
 	if n := g.nodes[d]; n != nil {
 		for _, child := range n.children {
 			next = append(next, child.digest)
-		}
-		for _, blob := range n.blobs {
-			c.blobs[blob.digest] = blob
 		}
 	}
 	for _, r := range g.referrers[d] {

@@ -17,6 +17,9 @@ import (
 // layout and so outgrows the cap of a manifest.
 const maxIndexBytes = 64 << 20
 
+// maxEntries is how many descriptors, of 80 bytes and more, index.json can have.
+const maxEntries = 800_000
+
 const (
 	// annotationImageName carries the full reference for containerd.
 	annotationImageName = "io.containerd.image.name"
@@ -29,22 +32,43 @@ const (
 // further look is checked here; digests of algorithms unknown to this program
 // are kept, as their entries are somebody's.
 func parseIndex(raw []byte) (ocispec.Index, error) {
-	var index ocispec.Index
 	if len(raw) > maxIndexBytes {
-		return index, fmt.Errorf("index of %d bytes: %w", len(raw), errdef.ErrSizeExceedsLimit)
+		return ocispec.Index{}, fmt.Errorf("index of %d bytes: %w", len(raw), errdef.ErrSizeExceedsLimit)
 	}
-	if err := json.Unmarshal(raw, &index); err != nil {
+	if err := checkValues(raw); err != nil {
+		return ocispec.Index{}, fmt.Errorf("index of %w", err)
+	}
+	var doc struct {
+		ocispec.Index
+		Manifests entryList `json:"manifests"`
+	}
+	if err := json.Unmarshal(raw, &doc); err != nil {
 		return ocispec.Index{}, err
 	}
-	if index.SchemaVersion != 2 {
-		return ocispec.Index{}, fmt.Errorf("schemaVersion is %d, want 2", index.SchemaVersion)
+	if doc.SchemaVersion != 2 {
+		return ocispec.Index{}, fmt.Errorf("schemaVersion is %d, want 2", doc.SchemaVersion)
 	}
-	for i, m := range index.Manifests {
-		if err := checkDescriptor(m); err != nil && !isUnknownAlgorithm(err) {
-			return ocispec.Index{}, fmt.Errorf("manifests[%d]: %w", i, err)
+	doc.Index.Manifests = doc.Manifests
+	return doc.Index, nil
+}
+
+// entryList is the list of an index, checked as it is read.
+type entryList []ocispec.Descriptor
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (l *entryList) UnmarshalJSON(raw []byte) error {
+	*l = nil
+	err := decodeList(raw, maxEntries, func(desc ocispec.Descriptor) error {
+		*l = append(*l, desc)
+		if err := checkDescriptor(desc); !isUnknownAlgorithm(err) {
+			return err
 		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("manifests%w", err)
 	}
-	return index, nil
+	return nil
 }
 
 // formatIndex is the inverse of parseIndex. The same set of entries makes the
@@ -63,6 +87,9 @@ func formatIndex(index ocispec.Index) ([]byte, error) {
 	}
 	if len(raw) >= maxIndexBytes {
 		return nil, fmt.Errorf("index of %d bytes: %w", len(raw), errdef.ErrSizeExceedsLimit)
+	}
+	if err := checkValues(raw); err != nil {
+		return nil, fmt.Errorf("index of %w", err)
 	}
 	return append(raw, '\n'), nil
 }

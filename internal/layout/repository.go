@@ -33,12 +33,11 @@ func (r *Repository) load(ctx context.Context) (*graph, *closure, error) {
 
 // has reports whether a manifest or blob belongs to the repository.
 func (r *Repository) has(ctx context.Context, d digest.Digest) (bool, error) {
-	_, c, err := r.load(ctx)
+	g, c, err := r.load(ctx)
 	if err != nil {
 		return false, err
 	}
-	_, blob := c.blobs[d]
-	return blob || c.manifests[d], nil
+	return c.manifests[d] || g.blob(c, d) != nil, nil
 }
 
 // Fetch is [Layout.Fetch] for what belongs to the repository; the rest of the
@@ -86,12 +85,12 @@ func (r *Repository) Resolve(ctx context.Context, reference string) (ocispec.Des
 // that names it does. Whether the layout holds its bytes is not looked at.
 // Errors: errdef.ErrNotFound.
 func (r *Repository) Blob(ctx context.Context, d digest.Digest) (ocispec.Descriptor, error) {
-	_, c, err := r.load(ctx)
+	g, c, err := r.load(ctx)
 	if err != nil {
 		return ocispec.Descriptor{}, err
 	}
-	blob, ok := c.blobs[d]
-	if !ok {
+	blob := g.blob(c, d)
+	if blob == nil {
 		return ocispec.Descriptor{}, notFound(r.name + "@" + d.String())
 	}
 	return blob.descriptor(), nil
