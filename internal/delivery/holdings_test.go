@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -295,8 +294,7 @@ func TestTakeInventoryHostile(t *testing.T) {
 		{"root gone", func(m media, d ocispec.Descriptor) { m.remove(d) }, "not found"},
 		{"manifest gone", func(m media, _ ocispec.Descriptor) { parts := image(m.T, "shop 1.0.0"); m.remove(parts[3].Descriptor) }, "not found"},
 		{"platforms it never had", label("linux/s390x"), "nothing for linux/s390x"},
-		{"platforms without end", label(strings.Fields(strings.Repeat("linux/a ", 20_000))...), "nothing for linux/a"},
-		{"too many platforms", label(numbered("linux/a", 101)...), "101 platforms"},
+		{"platforms again and again", label(strings.Fields(strings.Repeat("linux/a ", 100))...), "nothing for linux/a"},
 		{"id that is none", release(map[string]string{artifact.AnnotationID: "shop\x1b[2J", ocispec.AnnotationVersion: "1.0.0"}), "id: "},
 		{"id with a line", release(map[string]string{artifact.AnnotationID: "a.b/c 1.0.0 *\nroot " + digestA + " a.b/c", ocispec.AnnotationVersion: "1.0.0"}), "id: "},
 		{"version that is none", release(map[string]string{artifact.AnnotationID: "example.com/shop", ocispec.AnnotationVersion: "*"}), "version: "},
@@ -375,13 +373,6 @@ func TestInventoryMakesDelta(t *testing.T) {
 			t.Errorf("%s: VerifyBytes = %+v, %v, want a sound delta that says what it left", tt.name, sum, err)
 		}
 	}
-}
-
-func numbered(word string, n int) (words []string) {
-	for i := range n {
-		words = append(words, word+strconv.Itoa(i))
-	}
-	return words
 }
 
 // One name stands for two manifests on two media, which cannot be joined: both

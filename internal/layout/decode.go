@@ -13,15 +13,18 @@ import (
 // of short words. So the values of a document are counted before it is decoded, and
 // the elements of its lists looked at one by one, which ends at the first bad one.
 
-// maxValues is how many values a document may have. The shortest that say anything,
-// untagged entries of index.json, fill its 64 MiB with a third of that.
-const maxValues = 4_000_000
+// How many values a document may have. Of index.json the shortest entries that say
+// anything fill its 64 MiB with a third of that, of a label with half of it.
+const (
+	maxIndexValues = 4_000_000
+	maxLabelValues = 2_000_000
+)
 
-// checkValues refuses documents of more values than it may have. Errors:
+// checkValues refuses documents of more values than they may have. Errors:
 // errdef.ErrSizeExceedsLimit.
-func checkValues(raw []byte) error {
-	if n := countCommas(raw); n >= maxValues {
-		return fmt.Errorf("more than %d values: %w", maxValues, errdef.ErrSizeExceedsLimit)
+func checkValues(raw []byte, limit int) error {
+	if n := countCommas(raw); n >= limit {
+		return fmt.Errorf("more than %d values: %w", limit, errdef.ErrSizeExceedsLimit)
 	}
 	return nil
 }

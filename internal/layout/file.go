@@ -76,6 +76,9 @@ func (w *Writer) writeFile(ctx context.Context, name string, mode fs.FileMode, r
 		return err
 	}
 	defer release()
+	if name == labelName {
+		defer w.forgetLabel()
+	}
 	if err := w.disk.mkdir(path.Dir(name)); err != nil {
 		return err
 	}

@@ -35,7 +35,7 @@ func parseIndex(raw []byte) (ocispec.Index, error) {
 	if len(raw) > maxIndexBytes {
 		return ocispec.Index{}, fmt.Errorf("index of %d bytes: %w", len(raw), errdef.ErrSizeExceedsLimit)
 	}
-	if err := checkValues(raw); err != nil {
+	if err := checkValues(raw, maxIndexValues); err != nil {
 		return ocispec.Index{}, fmt.Errorf("index of %w", err)
 	}
 	var doc struct {
@@ -88,7 +88,7 @@ func formatIndex(index ocispec.Index) ([]byte, error) {
 	if len(raw) >= maxIndexBytes {
 		return nil, fmt.Errorf("index of %d bytes: %w", len(raw), errdef.ErrSizeExceedsLimit)
 	}
-	if err := checkValues(raw); err != nil {
+	if err := checkValues(raw, maxIndexValues); err != nil {
 		return nil, fmt.Errorf("index of %w", err)
 	}
 	return append(raw, '\n'), nil

@@ -8,7 +8,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"regexp"
 	"slices"
+	"strings"
+	"sync"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/opencontainers/go-digest"
 	"oras.land/oras-go/v2/errdef"
@@ -22,7 +27,15 @@ const (
 	labelKind     = "Media"
 	maxLabelBytes = 64 << 20
 	maxVolumes    = 10_000
+
+	maxLabelRoots     = 100_000
+	maxLabelPlatforms = 100   // of a root, as in an inventory
+	maxLabelBase      = 1_000 // of a root
+	maxBaseNameBytes  = 512
 )
+
+// labelPlatformRegexp is the grammar of platforms; the label is shown to people.
+var labelPlatformRegexp = regexp.MustCompile(`^[a-z0-9]+/[a-z0-9_]+(/[a-z0-9.]+)?$`)
 
 // Label is what media says of itself: why something that its index leads to is
 // not there. It stands in sealift/media.json, is written by whoever wrote the
@@ -67,6 +80,8 @@ type LabelSet struct {
 	Volumes [][]digest.Digest `json:"volumes"`
 	// Segments say where blobs are that no volume holds whole.
 	Segments map[digest.Digest]LabelSegments `json:"segments,omitempty"`
+
+	on map[digest.Digest][]int // by blob, of a set that was parsed
 }
 
 // LabelSegments are the segments of one blob.
@@ -96,6 +111,9 @@ func (s *LabelSet) On(d digest.Digest) []int {
 	if segments, ok := s.Segments[d]; ok {
 		return slices.Compact(slices.Sorted(slices.Values(segments.Volumes)))
 	}
+	if s.on != nil {
+		return slices.Clone(s.on[d])
+	}
 	var on []int
 	for i, blobs := range s.Volumes {
 		if _, found := slices.BinarySearch(blobs, d); found {
@@ -105,13 +123,42 @@ func (s *LabelSet) On(d digest.Digest) []int {
 	return on
 }
 
+// sortOut makes On fast, which is asked of every blob.
+func (s *LabelSet) sortOut() {
+	if s == nil {
+		return
+	}
+	s.on = map[digest.Digest][]int{}
+	for i, blobs := range s.Volumes {
+		for _, d := range slices.Compact(slices.Clone(blobs)) {
+			s.on[d] = append(s.on[d], i+1)
+		}
+	}
+}
+
 // label is the document.
 type label struct {
-	APIVersion string      `json:"apiVersion"`
-	Kind       string      `json:"kind"`
-	Tool       string      `json:"tool,omitempty"`
-	Roots      []LabelRoot `json:"roots"`
-	Set        *LabelSet   `json:"set,omitempty"`
+	APIVersion string    `json:"apiVersion"`
+	Kind       string    `json:"kind"`
+	Tool       string    `json:"tool,omitempty"`
+	Roots      labelList `json:"roots"`
+	Set        *LabelSet `json:"set,omitempty"`
+}
+
+// labelList is the list of roots, checked as it is read.
+type labelList []LabelRoot
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (l *labelList) UnmarshalJSON(raw []byte) error {
+	*l = nil
+	err := decodeList(raw, maxLabelRoots, func(r LabelRoot) error {
+		*l = append(*l, r)
+		return r.check()
+	})
+	if err != nil {
+		return fmt.Errorf("roots%w", err)
+	}
+	return nil
 }
 
 // ParseLabel parses and checks a media.json. Errors: errdef.ErrUnsupportedVersion
@@ -119,6 +166,9 @@ type label struct {
 func ParseLabel(raw []byte) (Label, error) {
 	if len(raw) > maxLabelBytes {
 		return Label{}, fmt.Errorf("label of %d bytes: %w", len(raw), errdef.ErrSizeExceedsLimit)
+	}
+	if err := checkValues(raw, maxLabelValues); err != nil {
+		return Label{}, fmt.Errorf("label of %w", err)
 	}
 	var doc label
 	if err := json.Unmarshal(raw, &doc); err != nil {
@@ -128,25 +178,50 @@ func ParseLabel(raw []byte) (Label, error) {
 		return Label{}, fmt.Errorf("label of apiVersion %q, kind %q: %w", doc.APIVersion, doc.Kind, errdef.ErrUnsupportedVersion)
 	}
 	l := Label{Tool: doc.Tool, Roots: doc.Roots, Set: doc.Set}
+	if err := l.Set.check(); err != nil {
+		return Label{}, err
+	}
 	l.sort()
-	return l, l.check()
+	l.Set.sortOut()
+	return l, nil
 }
 
 func (l Label) check() error {
+	if len(l.Roots) > maxLabelRoots {
+		return fmt.Errorf("label of %d roots: %w", len(l.Roots), errdef.ErrSizeExceedsLimit)
+	}
 	for _, r := range l.Roots {
-		if _, _, ok := splitName(r.Name); !ok {
-			return fmt.Errorf("root name %q is not HOST/REPOSITORY:TAG: %w", r.Name, errdef.ErrInvalidReference)
-		}
-		if err := checkDigest(r.Digest); err != nil {
+		if err := r.check(); err != nil {
 			return err
-		}
-		for _, b := range r.Base {
-			if err := checkDigest(b.Digest); err != nil {
-				return err
-			}
 		}
 	}
 	return l.Set.check()
+}
+
+func (r LabelRoot) check() error {
+	if _, _, ok := splitName(r.Name); !ok {
+		return fmt.Errorf("root name %q is not HOST/REPOSITORY:TAG: %w", r.Name, errdef.ErrInvalidReference)
+	}
+	if err := checkDigest(r.Digest); err != nil {
+		return err
+	}
+	if len(r.Platforms) > maxLabelPlatforms || len(r.Base) > maxLabelBase {
+		return fmt.Errorf("root %s of %d platforms and a base of %d roots: %w", r.Name, len(r.Platforms), len(r.Base), errdef.ErrSizeExceedsLimit)
+	}
+	for _, p := range r.Platforms {
+		if !labelPlatformRegexp.MatchString(p) {
+			return fmt.Errorf("root %s has the platform %.100q", r.Name, p)
+		}
+	}
+	for _, b := range r.Base {
+		if len(b.Name) > maxBaseNameBytes || !utf8.ValidString(b.Name) || strings.ContainsFunc(b.Name, func(c rune) bool { return !unicode.IsPrint(c) }) {
+			return fmt.Errorf("root %s has a base named %.100q: %w", r.Name, b.Name, errdef.ErrInvalidReference)
+		}
+		if err := checkDigest(b.Digest); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (s *LabelSet) check() error {
@@ -213,29 +288,46 @@ func (l Label) Format() ([]byte, error) {
 	if out.Len() > maxLabelBytes {
 		return nil, fmt.Errorf("label of %d bytes: %w", out.Len(), errdef.ErrSizeExceedsLimit)
 	}
+	if err := checkValues(out.Bytes(), maxLabelValues); err != nil {
+		return nil, fmt.Errorf("label of %w", err)
+	}
 	return out.Bytes(), nil
 }
 
 // Label reads what the media says of itself; media without a label has the zero
-// one. Of several volumes read as one it is that of the first. Errors are those of
-// [ParseLabel]; who only wants to know why something is not there may go on
-// without.
-func (l *Layout) Label() (Label, error) { return readLabel(l.dirs[0]) }
+// one. Of several volumes read as one it is that of the first. It is read once, and
+// belongs to all who ask: nobody may change it. Errors are those of [ParseLabel];
+// who only wants to know why something is not there may go on without.
+func (l *Layout) Label() (Label, error) { return l.label(0) }
 
-// Labels reads the label of each of the volumes that are read as one.
+// Labels reads the label of each of the volumes that are read as one, as
+// [Layout.Label] does.
 func (l *Layout) Labels() ([]Label, error) {
 	labels := make([]Label, len(l.dirs))
-	for i, dir := range l.dirs {
+	for i := range l.dirs {
 		var err error
-		if labels[i], err = readLabel(dir); err != nil {
+		if labels[i], err = l.label(i); err != nil {
 			return nil, err
 		}
 	}
 	return labels, nil
 }
 
+func (l *Layout) label(volume int) (Label, error) {
+	l.mu.Lock()
+	if l.labels == nil {
+		l.labels = make([]func() (Label, error), len(l.dirs))
+	}
+	if l.labels[volume] == nil {
+		l.labels[volume] = sync.OnceValues(func() (Label, error) { return readLabel(l.dirs[volume]) })
+	}
+	read := l.labels[volume]
+	l.mu.Unlock()
+	return read()
+}
+
 func readLabel(dir string) (Label, error) {
-	raw, err := newLayout(nil, dir).ReadFile(labelName, maxLabelBytes)
+	raw, err := readFileIn(dir, labelName, maxLabelBytes)
 	if errors.Is(err, fs.ErrNotExist) {
 		return Label{}, nil
 	} else if err != nil {
@@ -246,6 +338,13 @@ func readLabel(dir string) (Label, error) {
 		return Label{}, fmt.Errorf("%s of %s: %w", labelName, dir, err)
 	}
 	return label, nil
+}
+
+// forgetLabel makes the next who asks read the label again.
+func (w *Writer) forgetLabel() {
+	w.Layout.mu.Lock()
+	defer w.Layout.mu.Unlock()
+	w.Layout.labels = nil
 }
 
 // SetLabel writes the label durably, unless it stands there already.

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/opencontainers/go-digest"
 	"oras.land/oras-go/v2/errdef"
 
@@ -47,7 +48,7 @@ func TestLabelRoundTrip(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(want, got); diff != "" {
+	if diff := cmp.Diff(want, got, cmpopts.IgnoreUnexported(layout.LabelSet{})); diff != "" {
 		t.Errorf("ParseLabel(Format) (-want +got):\n%s", diff)
 	}
 	slices.Reverse(want.Roots)
@@ -59,11 +60,16 @@ func TestLabelRoundTrip(t *testing.T) {
 
 func TestLabelSetOn(t *testing.T) {
 	t.Parallel()
-	set := fullLabel().Set
-	for d, want := range map[digest.Digest][]int{labelA: {1}, labelC: {2, 3}, digest.FromString("elsewhere"): nil} {
-		if got := set.On(d); !slices.Equal(got, want) {
-			t.Errorf("On(%s) = %v, want %v", d, got, want)
-		}
+	raw, err := fullLabel().Format()
+	if err != nil {
+		t.Fatal(err)
+	}
+	parsed, err := layout.ParseLabel(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, set := range []*layout.LabelSet{fullLabel().Set, parsed.Set} {
+		testOn(t, set)
 	}
 	var none *layout.LabelSet
 	if got := none.On(labelA); got != nil {
@@ -71,9 +77,20 @@ func TestLabelSetOn(t *testing.T) {
 	}
 }
 
+func testOn(t *testing.T, set *layout.LabelSet) {
+	t.Helper()
+	for d, want := range map[digest.Digest][]int{labelA: {1}, labelC: {2, 3}, digest.FromString("elsewhere"): nil} {
+		if got := set.On(d); !slices.Equal(got, want) {
+			t.Errorf("On(%s) = %v, want %v", d, got, want)
+		}
+	}
+}
+
 func TestLabelRefuses(t *testing.T) {
 	t.Parallel()
 	const head = `{"apiVersion":"sealift/v1","kind":"Media",`
+	root := `{"name":"a.example/b:1","digest":"` + labelA.String() + `"`
+	base := `{"digest":"` + labelB.String() + `"`
 	tests := []struct {
 		name, raw string
 		want      error // nil for any
@@ -85,6 +102,14 @@ func TestLabelRefuses(t *testing.T) {
 		{"name that escapes", head + `"roots":[{"name":"../../etc/passwd:1","digest":"` + labelA.String() + `"}]}`, errdef.ErrInvalidReference},
 		{"digest that is a path", head + `"roots":[{"name":"a.example/b:1","digest":"sha256:../../x"}]}`, errdef.ErrInvalidDigest},
 		{"base that is no digest", head + `"roots":[{"name":"a.example/b:1","digest":"` + labelA.String() + `","base":[{"digest":"x"}]}]}`, errdef.ErrInvalidDigest},
+		{"too many roots", head + `"roots":[` + strings.Repeat(root+"},", 100_000) + root + `}]}`, errdef.ErrSizeExceedsLimit},
+		{"too many platforms", head + `"roots":[` + root + `,"platforms":[` + strings.Repeat(`"linux/amd64",`, 100) + `"linux/arm64"]}]}`, errdef.ErrSizeExceedsLimit},
+		{"too much base", head + `"roots":[` + root + `,"base":[` + strings.Repeat(base+"},", 1_000) + base + `}]}]}`, errdef.ErrSizeExceedsLimit},
+		{"platform of two lines", head + `"roots":[` + root + `,"platforms":["linux/amd64\nall is good"]}]}`, nil},
+		{"platform that is none", head + `"roots":[` + root + `,"platforms":["linux"]}]}`, nil},
+		{"base named in two lines", head + `"roots":[` + root + `,"base":[` + base + `,"name":"a\nall is good"}]}]}`, errdef.ErrInvalidReference},
+		{"base named to a terminal", head + `"roots":[` + root + `,"base":[` + base + `,"name":"\u001b[2J"}]}]}`, errdef.ErrInvalidReference},
+		{"base of a long name", head + `"roots":[` + root + `,"base":[` + base + `,"name":"` + strings.Repeat("a", 513) + `"}]}]}`, errdef.ErrInvalidReference},
 		{"volume 0", head + `"set":{"id":"x","volume":0,"volumes":[[]]}}`, nil},
 		{"volume beyond the last", head + `"set":{"id":"x","volume":2,"volumes":[[]]}}`, nil},
 		{"set without an id", head + `"set":{"volume":1,"volumes":[[]]}}`, nil},
@@ -113,9 +138,20 @@ func TestLabelOnDisk(t *testing.T) {
 	if err := w.SetLabel(t.Context(), fullLabel()); err != nil {
 		t.Fatal(err)
 	}
-	got, err := open(t, dir).Label()
-	if diff := cmp.Diff(fullLabel(), got); err != nil || diff != "" {
+	if got, err := w.Label(); err != nil || len(got.Roots) != 2 {
+		t.Errorf("Label of the writer = %+v, %v, want what it wrote", got, err)
+	}
+	l := open(t, dir)
+	got, err := l.Label()
+	if diff := cmp.Diff(fullLabel(), got, cmpopts.IgnoreUnexported(layout.LabelSet{})); err != nil || diff != "" {
 		t.Errorf("Label, %v (-want +got):\n%s", err, diff)
+	}
+	remove(t, dir, "sealift/media.json")
+	if again, err := l.Label(); err != nil || len(again.Roots) != 2 {
+		t.Errorf("Label asked for once more = %+v, %v, want what was read", again, err)
+	}
+	if labels, err := l.Labels(); err != nil || len(labels) != 1 || len(labels[0].Roots) != 2 {
+		t.Errorf("Labels = %+v, %v, want what was read", labels, err)
 	}
 }
 

@@ -59,6 +59,7 @@ type Layout struct {
 	entries *entries                // of the index, with a writer's uncommitted edits
 	view    *view                   // of entries, made when needed
 	nodes   map[digest.Digest]*node // manifests read so far
+	labels  []func() (Label, error) // of the volumes, each read when first asked for
 }
 
 // Root is a manifest with a full name: a release, an image, a signature of the

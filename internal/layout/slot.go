@@ -67,7 +67,7 @@ type slot struct {
 // parseSlot parses a slot and checks its digest.
 func parseSlot(raw []byte) (slot, ocispec.Index, error) {
 	var s slot
-	if err := checkValues(raw); err != nil {
+	if err := checkValues(raw, maxIndexValues); err != nil {
 		return slot{}, ocispec.Index{}, fmt.Errorf("slot of %w", err)
 	}
 	if err := json.Unmarshal(raw, &s); err != nil {
