@@ -57,7 +57,11 @@ func (p *Plan) Execute(ctx context.Context, opts ExecuteOptions) error {
 	}
 	total, missing := p.amounts()
 	x := &execution{plan: p, opts: opts, pace: newPace(opts.RateLimit)}
-	x.stored.Store(p.Summary().Stored.Bytes)
+	for s := range p.steps() {
+		if s.Stored {
+			x.stored.Add(s.Descriptor.Size)
+		}
+	}
 	opts.Progress.Begin(total, missing)
 	defer opts.Progress.End()
 	err := x.run(ctx, absent)

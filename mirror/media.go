@@ -120,8 +120,8 @@ func (s *Set) label(n int) *layout.LabelSet {
 }
 
 // ReadSet reads from the media in dir, any volume of it, the set that it belongs
-// to, and which volume of it this is. It fails with errdef.ErrNotFound when the
-// media is no volume.
+// to, and which volume of it this is; [Set.Check] finds out whether it can be. It
+// fails with errdef.ErrNotFound when the media is no volume.
 func ReadSet(dir string) (set *Set, volume int, err error) {
 	l, err := layout.Open(dir)
 	if err != nil {
@@ -140,6 +140,9 @@ func ReadSet(dir string) (set *Set, volume int, err error) {
 	}
 	for d, segments := range label.Set.Segments {
 		set.Segments[d] = Segments(segments)
+	}
+	for _, r := range label.Roots {
+		set.Roots = append(set.Roots, Base{r.Name, r.Digest})
 	}
 	return set, label.Set.Volume, nil
 }

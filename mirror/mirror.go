@@ -104,9 +104,9 @@ type Amount struct {
 	Bytes int64
 }
 
-func (a *Amount) add(desc ocispec.Descriptor) {
+func (a *Amount) add(bytes int64) {
 	a.Blobs++
-	a.Bytes += desc.Size
+	a.Bytes += bytes
 }
 
 // Progress is told what happens. Begin comes first and End last; what lies between

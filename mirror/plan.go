@@ -127,7 +127,7 @@ const LeftInBase = "base"
 func (s *Step) Missing() bool { return !s.Stored && s.Left == "" }
 
 // Summary sorts content by what becomes of it; every piece is in one of Copied,
-// Stored and Left.
+// Stored and Left. The bytes of segments that are on other volumes are left.
 type Summary struct {
 	All, Copied, Stored, Left Amount
 	// Damaged and Absent are among Copied.
@@ -137,22 +137,33 @@ type Summary struct {
 }
 
 func (s *Summary) add(step *Step) {
-	s.All.add(step.Descriptor)
+	n := step.here()
+	s.All.add(step.Descriptor.Size)
+	s.Left.Bytes += step.Descriptor.Size - n
 	switch {
 	case step.Stored:
-		s.Stored.add(step.Descriptor)
+		s.Stored.add(n)
 	case step.Left != "":
-		s.Left.add(step.Descriptor)
+		s.Left.add(n)
 	default:
-		s.Copied.add(step.Descriptor)
-		s.Partial += step.Partial
+		s.Copied.add(n)
+		s.Partial += min(step.Partial, n)
 	}
 	if step.Damaged {
-		s.Damaged.add(step.Descriptor)
+		s.Damaged.add(n)
 	}
 	if step.Absent {
-		s.Absent.add(step.Descriptor)
+		s.Absent.add(n)
 	}
+}
+
+// here returns the bytes of the step that are for the destination: of a blob in
+// segments those of one volume.
+func (s *Step) here() int64 {
+	if s.spread == nil || s.Left != "" {
+		return s.Descriptor.Size
+	}
+	return s.spread.bytes(s.Descriptor.Size)
 }
 
 // Summary counts the whole plan.
@@ -193,11 +204,18 @@ func (p *Plan) Size() (total, missing int64) {
 	return sum.All.Bytes - sum.Left.Bytes, sum.Copied.Bytes
 }
 
-// amounts measure what is carried, and what of it is to be copied and can be.
+// amounts measure what is carried, and what of it is to be copied and can be, as it
+// is read: a blob in segments whole.
 func (p *Plan) amounts() (total, missing Amount) {
-	sum := p.Summary()
-	total = Amount{sum.All.Blobs - sum.Left.Blobs, sum.All.Bytes - sum.Left.Bytes}
-	return total, Amount{sum.Copied.Blobs - sum.Absent.Blobs, sum.Copied.Bytes - sum.Absent.Bytes}
+	for s := range p.steps() {
+		if s.Stored || s.Left == "" {
+			total.add(s.Descriptor.Size)
+		}
+		if s.Missing() && !s.Absent {
+			missing.add(s.Descriptor.Size)
+		}
+	}
+	return total, missing
 }
 
 // Missing counts the pieces of content that are to be copied.

@@ -74,7 +74,7 @@ func (p *Plan) checkBlobs(ctx context.Context, progress Progress) error {
 	var total Amount
 	for _, s := range p.Blobs {
 		if s.Stored {
-			total.add(s.Descriptor)
+			total.add(s.Descriptor.Size)
 		}
 	}
 	progress.Begin(total, total)

@@ -25,7 +25,7 @@ func (m *Media) ReadBack(ctx context.Context, p *Plan, progress Progress) (Amoun
 	var sum Amount
 	for s := range p.steps() {
 		if s.written() {
-			sum.add(s.Descriptor)
+			sum.add(s.Descriptor.Size)
 		}
 	}
 	v := &verification{src: uncached{m.w.Layout}, opts: VerifyOptions{Absent: nothingAbsent, Progress: progress}}

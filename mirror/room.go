@@ -63,7 +63,7 @@ func (p *Plan) FindRoom(dir string) (Room, error) {
 			continue
 		}
 		entries++
-		room.Need += (s.Descriptor.Size-s.Partial)/fileOverhead*fileOverhead + fileOverhead
+		room.Need += max(0, s.here()-s.Partial)/fileOverhead*fileOverhead + fileOverhead
 		if limits.FileBytes > 0 && s.Descriptor.Size > limits.FileBytes && s.spread == nil {
 			room.Segmented++
 		}

@@ -51,6 +51,9 @@ type Set struct {
 	Volumes []Volume
 	// Segments say where the blobs are that no volume holds whole.
 	Segments map[digest.Digest]Segments
+	// Roots are what the set is of, under the names they have on media. Media whose
+	// copy was interrupted does not say.
+	Roots []Base
 }
 
 // Volume is what one volume of a set holds and not every volume.
@@ -97,6 +100,9 @@ func (p *Plan) Split(opts VolumeOptions) (*Set, error) {
 	}
 	if len(s.set.Volumes) == 0 {
 		s.set.Volumes = []Volume{{Bytes: s.fixed}}
+	}
+	for _, r := range p.Roots {
+		s.set.Roots = append(s.set.Roots, Base{rootName(r), r.Descriptor.Digest})
 	}
 	s.set.identify(p)
 	return s.set, nil
@@ -241,18 +247,77 @@ func (s *Set) identify(p *Plan) {
 	s.ID = digest.FromString(text.String()).Encoded()[:16]
 }
 
-// on returns the volumes that hold d, none when it is on every volume.
-func (s *Set) on(d digest.Digest) []int {
-	if segments, ok := s.Segments[d]; ok {
-		return slices.Compact(slices.Sorted(slices.Values(segments.Volumes)))
+// Check fails unless the set spreads what p copies: a set that was read from media is
+// as true as the media. Errors: [ErrMoved] when it was made of something else,
+// [ErrDamaged] when it contradicts itself.
+func (s *Set) Check(p *Plan) error {
+	_, err := s.places(p)
+	return err
+}
+
+// places returns the volume of each blob that is whole on one.
+func (s *Set) places(p *Plan) (map[digest.Digest]int, error) {
+	if err := s.isOf(p); err != nil {
+		return nil, err
 	}
-	var on []int
+	at := map[digest.Digest]int{}
 	for i, v := range s.Volumes {
-		if _, found := slices.BinarySearch(v.Blobs, d); found {
-			on = append(on, i+1)
+		for _, d := range v.Blobs {
+			if _, split := s.Segments[d]; split || at[d] > 0 {
+				return nil, s.damaged("%s is in more than one place", d)
+			}
+			at[d] = i + 1
 		}
 	}
-	return on
+	var nowhere []ocispec.Descriptor
+	for i := range p.Blobs {
+		step := &p.Blobs[i]
+		d := step.Descriptor
+		if step.vital || !step.Missing() {
+			continue
+		}
+		if segments, split := s.Segments[d.Digest]; split {
+			if !segments.cover(d.Size, len(s.Volumes)) {
+				return nil, s.damaged("the segments of %s are not %d bytes on %d volumes", d.Digest, d.Size, len(s.Volumes))
+			}
+		} else if at[d.Digest] == 0 {
+			nowhere = append(nowhere, d)
+		}
+	}
+	if len(nowhere) > 0 {
+		return nil, &MovedError{Source: []string{fmt.Sprintf("%d blobs are on no volume of the set, the first is %s", len(nowhere), nowhere[0].Digest)}}
+	}
+	return at, nil
+}
+
+func (s *Set) damaged(format string, args ...any) error {
+	return fmt.Errorf("set %s: %s: %w", s.ID, fmt.Sprintf(format, args...), ErrDamaged)
+}
+
+// isOf fails unless the set was made of the roots of p and has its own name.
+func (s *Set) isOf(p *Plan) error {
+	for _, r := range p.Roots {
+		if want := (Base{rootName(r), r.Descriptor.Digest}); len(s.Roots) > 0 && !slices.Contains(s.Roots, want) {
+			return &MovedError{Source: []string{fmt.Sprintf("the set is of %s %s, and not of %s %s", s.Roots[0].Name, s.Roots[0].Digest, want.Name, want.Digest)}}
+		}
+	}
+	again := Set{Options: s.Options, Segments: s.Segments}
+	for _, v := range s.Volumes {
+		again.Volumes = append(again.Volumes, Volume{Blobs: slices.Clone(v.Blobs)})
+	}
+	if again.identify(p); again.ID != s.ID {
+		return &MovedError{Source: []string{fmt.Sprintf("the set %s is of something else, or its media.json was changed", s.ID)}}
+	}
+	return nil
+}
+
+// cover reports whether the segments make up a blob of size, each on one of so many
+// volumes.
+func (s Segments) cover(size int64, volumes int) bool {
+	if len(s.Volumes) == 0 || s.Bytes <= 0 || s.Bytes > maxBlobBytes || s.count(size) != int64(len(s.Volumes)) {
+		return false
+	}
+	return !slices.ContainsFunc(s.Volumes, func(n int) bool { return n < 1 || n > volumes })
 }
 
 // SegmentIngester is a destination that stores some segments of a blob: keep says
@@ -268,6 +333,16 @@ type SegmentIngester interface {
 type spread struct {
 	Segments
 	volume int
+}
+
+// bytes returns how much of a blob of size is kept.
+func (s *spread) bytes(size int64) (sum int64) {
+	for n := range s.Volumes {
+		if s.keep(n) {
+			sum += s.Segments.size(n, size)
+		}
+	}
+	return sum
 }
 
 func (s *spread) keep(n int) bool { return n < len(s.Volumes) && s.Volumes[n] == s.volume }
@@ -291,8 +366,8 @@ func (s *spread) stored(ctx context.Context, dst Destination, desc ocispec.Descr
 }
 
 // Volume returns the plan of one volume of a set, counted from 1, for dst, which it
-// asks what is there already. It fails with [ErrMoved] when the set was made of
-// other content.
+// asks what is there already. It counts what is on that volume; the rest is left. It
+// fails as [Set.Check] does.
 func (p *Plan) Volume(ctx context.Context, dst Destination, set *Set, n int, opts PlanOptions) (*Plan, error) {
 	if n < 1 || n > len(set.Volumes) {
 		return nil, fmt.Errorf("volume %d of %d: %w", n, len(set.Volumes), errdef.ErrNotFound)
@@ -300,29 +375,26 @@ func (p *Plan) Volume(ctx context.Context, dst Destination, set *Set, n int, opt
 	if opts.Concurrency <= 0 {
 		opts.Concurrency = defaultReads
 	}
+	at, err := set.places(p)
+	if err != nil {
+		return nil, err
+	}
 	v := *p
 	v.dst = dst
 	v.Manifests, v.Blobs = slices.Clone(p.Manifests), slices.Clone(p.Blobs)
-	moved := &MovedError{}
 	for i := range v.Blobs {
 		s := &v.Blobs[i]
 		if s.vital || !s.Missing() {
 			continue
 		}
-		on := set.on(s.Descriptor.Digest)
-		if len(on) == 0 {
-			moved.Source = append(moved.Source, fmt.Sprintf("%s is on no volume of the set", s.Descriptor.Digest))
-			continue
-		}
-		if segments, ok := set.Segments[s.Descriptor.Digest]; ok {
+		first, here := at[s.Descriptor.Digest], false
+		if segments, split := set.Segments[s.Descriptor.Digest]; split {
 			s.spread = &spread{segments, n}
+			first, here = slices.Min(segments.Volumes), slices.Contains(segments.Volumes, n)
 		}
-		if !slices.Contains(on, n) {
-			s.Left = fmt.Sprintf("volume %d", on[0])
+		if !here && first != n {
+			s.Left = fmt.Sprintf("volume %d", first)
 		}
-	}
-	if len(moved.Source) > 0 {
-		return nil, moved
 	}
 	return &v, v.probe(ctx, opts)
 }

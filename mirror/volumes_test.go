@@ -224,6 +224,99 @@ func TestVolumes(t *testing.T) {
 	}
 }
 
+// A set that was read from media may say anything.
+func TestVolumeRefusesSets(t *testing.T) {
+	t.Parallel()
+	src := newStore(t)
+	layers := lots(src, 11*mega, 2*mega, 4*mega)
+	large, small := layers[0].Digest, layers[1].Digest
+	src.tag(src.image("other", nil, src.layer("other")), "2")
+	p := plan(t, mirror.Empty(), item(src, "1"))
+	whole := func(set *mirror.Set, d digest.Digest) *mirror.Volume {
+		return &set.Volumes[slices.IndexFunc(set.Volumes, func(v mirror.Volume) bool { return slices.Contains(v.Blobs, d) })]
+	}
+	for _, tt := range []struct {
+		name string
+		lie  func(*mirror.Set)
+		want error
+	}{
+		{"the truth", func(*mirror.Set) {}, nil},
+		{"a segment less", func(set *mirror.Set) {
+			s := set.Segments[large]
+			set.Segments[large] = mirror.Segments{Bytes: s.Bytes, Volumes: s.Volumes[1:]}
+		}, mirror.ErrDamaged},
+		{"no segment", func(set *mirror.Set) { set.Segments[large] = mirror.Segments{Bytes: mega} }, mirror.ErrDamaged},
+		{"segments of nothing", func(set *mirror.Set) { set.Segments[large] = mirror.Segments{Volumes: []int{1}} }, mirror.ErrDamaged},
+		{"a segment nowhere", func(set *mirror.Set) { set.Segments[large].Volumes[0] = 0 }, mirror.ErrDamaged},
+		{"a segment beyond the last volume", func(set *mirror.Set) { set.Segments[large].Volumes[0] = len(set.Volumes) + 1 }, mirror.ErrDamaged},
+		{"whole and in segments", func(set *mirror.Set) { whole(set, small).Blobs = append(whole(set, small).Blobs, large) }, mirror.ErrDamaged},
+		{"on two volumes", func(set *mirror.Set) {
+			set.Volumes = append(set.Volumes, mirror.Volume{Blobs: []digest.Digest{small}})
+		}, mirror.ErrDamaged},
+		{"nowhere", func(set *mirror.Set) {
+			v := whole(set, small)
+			v.Blobs = slices.DeleteFunc(v.Blobs, func(d digest.Digest) bool { return d == small })
+		}, mirror.ErrMoved},
+	} {
+		set, err := p.Split(mirror.VolumeOptions{Bytes: 6 * mega})
+		if err != nil {
+			t.Fatal(err)
+		}
+		tt.lie(set)
+		set.Identify(p)
+		if _, err := p.Volume(t.Context(), mirror.Empty(), set, 1, mirror.PlanOptions{}); !errors.Is(err, tt.want) {
+			t.Errorf("%s: Volume = %v, want %v", tt.name, err, tt.want)
+		}
+	}
+	set, err := p.Split(mirror.VolumeOptions{Bytes: 6 * mega})
+	if err != nil {
+		t.Fatal(err)
+	}
+	set.Options.Bytes *= 2
+	if err := set.Check(p); !errors.Is(err, mirror.ErrMoved) {
+		t.Errorf("Check of a set of another ID = %v, want %v", err, mirror.ErrMoved)
+	}
+	var moved *mirror.MovedError
+	if err := set.Check(plan(t, mirror.Empty(), item(src, "2"))); !errors.As(err, &moved) || len(moved.Source) != 1 || !strings.Contains(moved.Source[0], "the set is of example.com/shop:1 ") {
+		t.Errorf("Check with another release = %v, want what the set is of", err)
+	}
+}
+
+// The plan of a volume counts what is on it.
+func TestVolumeSummary(t *testing.T) {
+	t.Parallel()
+	src := newStore(t)
+	lots(src, 11*mega, 2*mega)
+	p := plan(t, mirror.Empty(), item(src, "1"))
+	set, err := p.Split(mirror.VolumeOptions{Bytes: 6 * mega})
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, vital := p.Summary(), int64(0)
+	for _, s := range p.Manifests {
+		vital += s.Descriptor.Size
+	}
+	var copied int64
+	for n := range set.Volumes {
+		v, err := p.Volume(t.Context(), mirror.Empty(), set, n+1, mirror.PlanOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		sum := v.Summary()
+		if got := sum.Copied.Bytes + sum.Stored.Bytes + sum.Left.Bytes; got != all.All.Bytes || sum.All != all.All {
+			t.Errorf("volume %d: %+v is not all of %+v", n+1, sum, all.All)
+		}
+		if sum.Copied.Bytes > set.Options.Bytes {
+			t.Errorf("volume %d: %d bytes are copied onto %d", n+1, sum.Copied.Bytes, set.Options.Bytes)
+		}
+		copied += sum.Copied.Bytes
+	}
+	// Manifests, and the config and layer of the signature, are on every volume.
+	if over, most := copied-all.All.Bytes, int64(len(set.Volumes)-1)*(vital+1000); over <= 0 || over > most {
+		t.Errorf("%d bytes are copied of %d, want the manifests and proofs more, at most %d", copied, all.All.Bytes, most)
+	}
+}
+
 // checkVolumes fails unless no volume is larger than it may be, each has all that
 // is to be looked at, and together they are whole.
 func checkVolumes(t *testing.T, p *mirror.Plan, set *mirror.Set, dirs []string) {
