@@ -66,7 +66,8 @@ func unusable(err error) bool {
 // Fetch opens a blob. The reader is an *os.File, or an io.ReadSeekCloser when
 // the blob is stored in segments, positioned at its start; the caller closes it
 // and verifies what it reads. Errors: errdef.ErrNotFound when it is not there,
-// or not all of it, [*SizeError] when it has another size,
+// or not all of it; [*SizeError] when it has another size, fs.ErrInvalid when
+// something that is no file has its place, both of which match artifact.ErrDamaged;
 // errdef.ErrInvalidDigest.
 func (l *Layout) Fetch(_ context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
 	return l.open(desc)
@@ -115,8 +116,8 @@ func (p piece) open() (*os.File, error) {
 
 // locate finds the files of a blob, in order: one that holds all of it in any
 // of the layout's directories, else its segments, wherever each is. Errors:
-// errdef.ErrNotFound, [*SizeError], fs.ErrInvalid when something else is in
-// the blob's place, errdef.ErrInvalidDigest.
+// errdef.ErrNotFound, [*SizeError], fs.ErrInvalid and artifact.ErrDamaged when
+// something else is in the blob's place, errdef.ErrInvalidDigest.
 func (l *Layout) locate(desc ocispec.Descriptor) ([]piece, error) {
 	if err := checkDescriptor(desc); err != nil {
 		return nil, err
@@ -170,12 +171,12 @@ func checkBlob(root *os.Root, desc ocispec.Descriptor) error {
 	}
 	if err != nil {
 		if link, lerr := root.Lstat(name); lerr == nil && link.Mode()&fs.ModeSymlink != 0 {
-			return fmt.Errorf("blob %s is a link that leads nowhere in the layout: %w", desc.Digest, fs.ErrInvalid)
+			return misplaced("blob %s is a link that leads nowhere in the layout", desc.Digest)
 		}
 		return fmt.Errorf("stat blob %s: %w", desc.Digest, err)
 	}
 	if !info.Mode().IsRegular() {
-		return fmt.Errorf("blob %s is no regular file: %w", desc.Digest, fs.ErrInvalid)
+		return misplaced("blob %s is no regular file", desc.Digest)
 	}
 	if info.Size() != desc.Size {
 		return &SizeError{Digest: desc.Digest, Want: desc.Size, Got: info.Size()}

@@ -232,6 +232,17 @@ func (d *disk) rename(from, to string) error {
 	return d.syncDir(path.Dir(from))
 }
 
+// supplant is rename to a name that is the layout's own: a directory that has it is
+// in the way, and is removed.
+func (d *disk) supplant(from, to string) error {
+	if info, err := d.root.Lstat(to); err == nil && info.IsDir() {
+		if err := d.removeTree(to); err != nil {
+			return err
+		}
+	}
+	return d.rename(from, to)
+}
+
 // move is rename without making the names durable.
 func (d *disk) move(from, to string) error {
 	err := d.step(change{op: "rename", name: from, to: to}, func() error { return d.root.Rename(from, to) })

@@ -3,6 +3,7 @@ package layout
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 
 	"github.com/opencontainers/go-digest"
 	"oras.land/oras-go/v2/content"
@@ -86,6 +87,19 @@ func (e *SizeError) Error() string {
 // Is reports whether target is one of the errors the type matches.
 func (e *SizeError) Is(target error) bool {
 	return target == content.ErrInvalidDescriptorSize || target == artifact.ErrDamaged
+}
+
+// misplacedError says that something that cannot be a blob is in the place of one: a
+// directory, a device, a link that leads nowhere. It matches fs.ErrInvalid, and
+// artifact.ErrDamaged, as writing the blob again mends it.
+type misplacedError string
+
+func misplaced(format string, args ...any) error { return misplacedError(fmt.Sprintf(format, args...)) }
+
+func (e misplacedError) Error() string { return string(e) }
+
+func (e misplacedError) Is(target error) bool {
+	return target == fs.ErrInvalid || target == artifact.ErrDamaged
 }
 
 // ManifestError says that a manifest the layout holds cannot be used: its

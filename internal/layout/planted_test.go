@@ -1,8 +1,10 @@
 package layout_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -11,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/sealift/sealift/artifact"
 	"github.com/sealift/sealift/internal/layout"
 )
 
@@ -159,6 +162,54 @@ func TestPartialsThatAreTheBlobs(t *testing.T) {
 			if ok, err := w.Exists(t.Context(), desc); err != nil || !ok {
 				t.Errorf("Exists = %v, %v, want true", ok, err)
 			}
+		})
+	}
+}
+
+// What is no file in the place of a blob is damage, which writing the blob mends.
+func TestPlantedBlob(t *testing.T) {
+	t.Parallel()
+	outside := filepath.Join(t.TempDir(), "outside")
+	write(t, []byte("x"), outside)
+	for _, tt := range []struct {
+		name string
+		put  place
+	}{
+		{"directory", fullDirectory},
+		{"link out", func(t *testing.T, _, name string) { symbolicLink(t, outside, name) }},
+		{"absolute link", func(t *testing.T, _, name string) {
+			if err := os.Symlink(outside, name); err != nil {
+				t.Skipf("no symbolic links here: %v", err)
+			}
+		}},
+		{"named pipe", namedPipe},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			w := writer(t, dir)
+			blob := noise(3000)
+			desc := push(t, w, ocispec.MediaTypeImageLayer, blob)
+			plant := func() {
+				remove(t, layoutPath(dir, desc))
+				tt.put(t, "", layoutPath(dir, desc))
+			}
+			plant()
+			if _, err := w.Fetch(t.Context(), desc); !errors.Is(err, artifact.ErrDamaged) || !errors.Is(err, fs.ErrInvalid) {
+				t.Errorf("Fetch = %v, want damage", err)
+			}
+			if err := w.Ingest(t.Context(), desc, (&source{content: blob}).open); err != nil {
+				t.Fatal(err)
+			}
+			checkBlobs(t, dir)
+			plant()
+			if err := w.Delete(t.Context(), desc); err != nil {
+				t.Fatal(err)
+			}
+			if err := w.Push(t.Context(), desc, bytes.NewReader(blob)); err != nil {
+				t.Fatal(err)
+			}
+			checkBlobs(t, dir)
 		})
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"maps"
 	"os"
 	"path"
@@ -110,7 +109,7 @@ func readNames(root *os.Root, dir string, limit int) ([]string, error) {
 		return nil, err
 	}
 	if len(names) > limit {
-		return nil, fmt.Errorf("directory %s has more than %d entries: %w", dir, limit, fs.ErrInvalid)
+		return nil, misplaced("directory %s has more than %d entries", dir, limit)
 	}
 	return names, nil
 }
