@@ -28,14 +28,14 @@ func (m *Media) ReadBack(ctx context.Context, p *Plan, progress Progress) (Amoun
 			sum.add(s.Descriptor.Size)
 		}
 	}
-	v := &verification{src: uncached{m.w.Layout}, opts: VerifyOptions{Absent: nothingAbsent, Progress: progress}}
+	v := &verification{src: uncached{m.w.Layout}, opts: VerifyOptions{Progress: progress}}
 	progress.Begin(sum, sum)
 	defer progress.End()
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(readers())
 	for s := range p.steps() {
 		if s.written() {
-			g.Go(func() error { return v.blob(gctx, s.Descriptor) })
+			g.Go(func() error { return v.blob(gctx, s.Descriptor, true) })
 		}
 	}
 	if err := g.Wait(); err != nil {

@@ -225,28 +225,12 @@ func (r *repair) run(ctx context.Context) error {
 // listed returns the damage among the manifests in index.json. Referrers and
 // signatures are found through it alone: to a walk, a damaged one does not exist.
 func (r *repair) listed(ctx context.Context) (found []Lacking) {
-	for _, d := range r.held.Entries() {
-		if artifact.IsManifest(d.MediaType) && d.Size <= artifact.MaxManifestBytes && artifact.CheckDescriptor(d) == nil {
-			if was := r.state(ctx, d); was != "" {
-				found = r.note(found, was, plain(d))
-			}
+	for _, d := range listedManifests(r.held.Entries()) {
+		if was := state(ctx, r.held, d); was != "" {
+			found = r.note(found, was, d)
 		}
 	}
 	return found
-}
-
-// state reads a manifest from the media, and returns what is wrong with it.
-func (r *repair) state(ctx context.Context, d ocispec.Descriptor) string {
-	_, err := artifact.Fetch(ctx, r.held, d, artifact.MaxManifestBytes)
-	switch {
-	case errors.Is(err, errdef.ErrNotFound):
-		return Missing
-	case artifact.IsUnreadable(err):
-		return Unreadable
-	case err != nil && spoilt(err):
-		return Corrupt
-	}
-	return ""
 }
 
 // claimed returns what a verification found. A manifest is looked at again, for it
@@ -254,7 +238,7 @@ func (r *repair) state(ctx context.Context, d ocispec.Descriptor) string {
 func (r *repair) claimed(ctx context.Context, e *DamageError) (found []Lacking) {
 	for was, list := range map[string][]ocispec.Descriptor{Corrupt: e.Corrupt, Unreadable: e.Unreadable, Missing: e.Missing} {
 		for _, d := range list {
-			if artifact.IsManifest(d.MediaType) && r.state(ctx, d) == "" {
+			if artifact.IsManifest(d.MediaType) && state(ctx, r.held, d) == "" {
 				if !r.tried[d.Digest] {
 					r.tried[d.Digest] = true
 					r.suspect = append(r.suspect, d)

@@ -73,8 +73,12 @@ type VerifyOptions struct {
 	// name for others is not looked at.
 	Platforms []ocispec.Platform
 	// Absent says why a blob need not be there, and "" of one that must. It is
-	// called concurrently; nil means that all must.
+	// called concurrently; nil means that all must. It is not asked about proofs and
+	// what a release itself consists of, which are carried in any case.
 	Absent func(desc ocispec.Descriptor) string
+	// Seen are the blobs that earlier verifications of the same store have read,
+	// whatever they found, and that are not read again; nil for none.
+	Seen *Checked
 	// Progress is told what is read; nil for nobody.
 	Progress Progress
 }
@@ -108,7 +112,7 @@ func Verify(ctx context.Context, src Source, desc ocispec.Descriptor, opts Verif
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(readers())
 	for _, s := range p.Blobs {
-		g.Go(func() error { return v.blob(gctx, s.Descriptor) })
+		g.Go(func() error { return v.blob(gctx, s.Descriptor, s.vital) })
 	}
 	if err := g.Wait(); err != nil {
 		return Verified{}, err
@@ -158,9 +162,9 @@ func (v *verification) note(desc ocispec.Descriptor, err error) error {
 	return nil
 }
 
-func (v *verification) blob(ctx context.Context, desc ocispec.Descriptor) error {
+func (v *verification) blob(ctx context.Context, desc ocispec.Descriptor, vital bool) error {
 	v.opts.Progress.Start(desc)
-	err := readWhole(ctx, v.src, desc, v.opts.Progress)
+	err := v.read(ctx, desc)
 	if err == nil {
 		v.opts.Progress.Stored(desc)
 		return nil
@@ -169,11 +173,27 @@ func (v *verification) blob(ctx context.Context, desc ocispec.Descriptor) error 
 		return ctx.Err()
 	}
 	v.opts.Progress.Failed(desc, err)
-	if reason := v.opts.Absent(desc); reason != "" && errors.Is(err, errdef.ErrNotFound) {
-		v.mu.Lock()
-		defer v.mu.Unlock()
-		v.absent = append(v.absent, Absence{desc, reason})
-		return nil
+	if !vital && errors.Is(err, errdef.ErrNotFound) {
+		if reason := v.opts.Absent(desc); reason != "" {
+			v.mu.Lock()
+			defer v.mu.Unlock()
+			v.absent = append(v.absent, Absence{desc, reason})
+			return nil
+		}
 	}
 	return v.note(desc, err)
+}
+
+// read reads a blob, or remembers what came of it.
+func (v *verification) read(ctx context.Context, desc ocispec.Descriptor) error {
+	seen, err := v.opts.Seen.verdict(desc)
+	if !seen {
+		err = readWhole(ctx, v.src, desc, v.opts.Progress)
+		if ctx.Err() == nil {
+			v.opts.Seen.remember(desc, err)
+		}
+	} else if err == nil {
+		v.opts.Progress.Adjust(desc, desc.Size)
+	}
+	return err
 }
