@@ -11,9 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/sealift/sealift/artifact"
 	"github.com/sealift/sealift/internal/delivery"
-	"github.com/sealift/sealift/internal/layout"
 	"github.com/sealift/sealift/registry"
 )
 
@@ -60,7 +58,7 @@ func (a *app) serve(ctx context.Context, refs []string, listen string) error {
 	media := strings.Join(dirs, " ")
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", listen)
 	if err != nil {
-		return withHint(fmt.Errorf("serve: %w", err), "choose another address: sealift serve %s --listen 127.0.0.1:5051", media)
+		return withHint(fmt.Errorf("serve: %w", err), "choose another address: sealift serve %s --listen 127.0.0.1:5051", directories(dirs))
 	}
 	address := listener.Addr().String()
 	doc := struct {
@@ -86,24 +84,6 @@ func (a *app) serve(ctx context.Context, refs []string, listen string) error {
 	}
 	a.out.Message("stopped")
 	return nil
-}
-
-// openAll opens directories as one layout.
-func openAll(refs []string) (_ *layout.Layout, dirs []string, err error) {
-	var all []*layout.Layout
-	for _, ref := range refs {
-		loc, err := artifact.ParseLocation(ref)
-		if err != nil || loc.Place != artifact.PlaceMedia || loc.Repository != "" || loc.Reference() != "" {
-			return nil, nil, withHint(usagef("serve wants a directory, got %q", ref), "write ./%s for a directory here", ref)
-		}
-		l, err := delivery.OpenMedia(loc.Path)
-		if err != nil {
-			return nil, nil, err
-		}
-		all, dirs = append(all, l), append(dirs, loc.Path)
-	}
-	l, err := layout.Join(all...)
-	return l, dirs, err
 }
 
 func loopback(address string) bool {

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 
 	"oras.land/oras-go/v2/errdef"
@@ -10,6 +11,8 @@ import (
 	"github.com/sealift/sealift/artifact"
 	"github.com/sealift/sealift/internal/delivery"
 	"github.com/sealift/sealift/internal/layout"
+	"github.com/sealift/sealift/internal/ui"
+	"github.com/sealift/sealift/mirror"
 )
 
 // finder finds artifacts with the person's own credentials.
@@ -40,6 +43,8 @@ func (a *app) find(ctx context.Context, ref string) ([]delivery.Found, error) {
 	switch {
 	case errors.As(err, &noTag):
 		return nil, withHint(&usageError{err.Error()}, "add one, as %s:1.0.0", loc)
+	case errors.Is(err, errdef.ErrNotFound) && loc.Place == artifact.PlaceMedia && loc.Repository == "" && loc.Reference() == "":
+		return nil, nothingFinished([]string{loc.Path})
 	case errors.Is(err, errdef.ErrNotFound) && loc.Place == artifact.PlaceMedia:
 		return nil, withHint(err, "see what the media holds: sealift inspect %s", directory(loc.Path))
 	case errors.Is(err, errdef.ErrNotFound):
@@ -66,8 +71,82 @@ func (a *app) findOne(ctx context.Context, ref string) (delivery.Found, error) {
 
 // nameOne asks for one of several.
 func nameOne(ref string, several *delivery.SeveralError) error {
-	return withHint(usagef("%s holds several: %s", ref, strings.Join(several.Names, ", ")),
-		"name one, as %s//%s", strings.TrimRight(ref, "/"), several.Names[0])
+	err := usagef("%s holds several: %s", ref, strings.Join(several.Names, ", "))
+	media, mediaErr := artifact.ParseLocation(ref)
+	one, nameErr := artifact.ParseLocation(several.Names[0])
+	if mediaErr != nil || nameErr != nil {
+		return err // cannot be: they were found
+	}
+	one.Place, one.Path = artifact.PlaceMedia, media.Path
+	return withHint(err, "name one, as %s", one)
+}
+
+// findTogether is find for several directories, which are read as one.
+func (a *app) findTogether(ctx context.Context, refs []string) ([]delivery.Found, error) {
+	if len(refs) == 1 {
+		return a.find(ctx, refs[0])
+	}
+	l, dirs, err := openAll(refs)
+	if err != nil {
+		return nil, err
+	}
+	list, err := delivery.FindIn(ctx, l, artifact.Location{Place: artifact.PlaceMedia, Path: l.Dir()})
+	if errors.Is(err, errdef.ErrNotFound) {
+		return nil, nothingFinished(dirs)
+	}
+	return list, err
+}
+
+// openAll opens directories as one layout.
+func openAll(refs []string) (_ *layout.Layout, dirs []string, err error) {
+	var all []*layout.Layout
+	for _, ref := range refs {
+		loc, err := artifact.ParseLocation(ref)
+		if err != nil || loc.Place != artifact.PlaceMedia || loc.Repository != "" || loc.Reference() != "" {
+			return nil, nil, withHint(usagef("%q is no directory to read from", ref), "write ./%s for a directory here", ref)
+		}
+		l, err := delivery.OpenMedia(loc.Path)
+		if err != nil {
+			return nil, nil, err
+		}
+		all, dirs = append(all, l), append(dirs, loc.Path)
+	}
+	l, err := layout.Join(all...)
+	return l, dirs, err
+}
+
+// unfinishedError says that media holds content and names none of it yet.
+type unfinishedError struct {
+	where string
+	mirror.IncompleteError
+}
+
+func (e *unfinishedError) Error() string {
+	return fmt.Sprintf("nothing finished is on %s; %s of a copy have arrived", e.where, ui.Bytes(e.Stored))
+}
+
+// Unwrap returns what it is an instance of.
+func (e *unfinishedError) Unwrap() error { return &e.IncompleteError }
+
+// nothingFinished says of media on which nothing is named whether a copy was begun.
+func nothingFinished(dirs []string) error {
+	e := &unfinishedError{where: directories(dirs)}
+	for _, dir := range dirs {
+		e.Stored += delivery.Arrived(dir)
+	}
+	if e.Stored > 0 {
+		return withHint(e, "run the same sealift mirror again; it continues where it stopped")
+	}
+	return withHint(fmt.Errorf("nothing is on %s: %w", e.where, errdef.ErrNotFound), "copy something there: sealift mirror REF %s", directory(dirs[0]))
+}
+
+// directories writes the paths of several media as a command line takes them.
+func directories(paths []string) string {
+	words := make([]string, len(paths))
+	for i, path := range paths {
+		words[i] = directory(path)
+	}
+	return strings.Join(words, " ")
 }
 
 // directory writes the path of media as a command line takes it.

@@ -31,14 +31,15 @@ type verifyFlags struct {
 func newVerify(a *app) *cobra.Command {
 	var f verifyFlags
 	cmd := &cobra.Command{
-		Use:   "verify REF",
+		Use:   "verify REF | DIR…",
 		Short: "Check signatures and every byte, and mend what is damaged",
 		Long: `verify checks that each artifact REF names is signed by one of the keys given, and
 then reads every byte it reaches and compares it with its digest. All damage is
 found, not only the first. It needs no network for media, and writes nothing.
 
 Media that carries some platforms only, a delta, or one volume of several says so
-itself: what is not there for such a reason is summed up, and is no damage.
+itself: what is not there for such a reason is summed up, and is no damage. Several
+DIR are read as one: the volumes of a set, or a delta and what it builds on.
 
 With --repair, what is damaged or missing on media is fetched again from SRC, and
 only that: a repository of a registry, HOST/REPO, or the directory of another copy.
@@ -47,9 +48,9 @@ need not be trusted. Then the media is verified once more. When it is interrupte
 the same command continues it.`,
 		Example: "  sealift verify /media/usb --key cosign.pub\n  sealift verify /media/usb --signatures=false\n" +
 			"  sealift verify /media/usb --key cosign.pub --repair registry.example.com/shop --repair /media/other",
-		Args: args(1, 1, "one REF"),
+		Args: args(1, -1, "one REF, or directories"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.verify(cmd.Context(), args[0], f)
+			return a.verify(cmd.Context(), args, f)
 		},
 	}
 	keyFlag(cmd, &f.keys)
@@ -100,31 +101,34 @@ type verification struct {
 	Replaced  *replaced  `json:"replaced,omitempty"`
 }
 
-func (a *app) verify(ctx context.Context, ref string, f verifyFlags) error {
+func (a *app) verify(ctx context.Context, refs []string, f verifyFlags) error {
 	if f.signatures && len(f.keys) == 0 {
-		return withHint(usagef("verify wants --key FILE, the vendor's public key"), "to check bytes only: sealift verify %s --signatures=false", ref)
+		return withHint(usagef("verify wants --key FILE, the vendor's public key"), "to check bytes only: sealift verify %s --signatures=false", strings.Join(refs, " "))
 	}
 	if f.dryRun && len(f.repair) == 0 {
 		return usagef("--dry-run is for --repair SRC; verify alone writes nothing")
+	}
+	if len(refs) > 1 && len(f.repair) > 0 {
+		return withHint(usagef("--repair mends one directory at a time, got %d", len(refs)), "sealift verify %s --repair SRC", refs[0])
 	}
 	keys, err := loadKeys(f.keys)
 	if err != nil {
 		return err
 	}
-	sources, err := a.repairSources(ref, f.repair)
+	sources, err := a.repairSources(refs[0], f.repair)
 	if err != nil {
 		return err
 	}
-	list, err := a.find(ctx, ref)
+	list, err := a.findTogether(ctx, refs)
 	if err != nil {
-		return lostIndex(err, ref)
+		return lostIndex(err, strings.Join(refs, " "))
 	}
 	doc := verification{Type: "verified"}
 	platforms, err := parsePlatforms(f.platforms)
 	if err != nil {
 		return err
 	}
-	c := check{a, ref, keys, f.signatures, platforms}
+	c := check{a, refs, keys, f.signatures, platforms}
 	results, items, err := c.all(ctx, list)
 	if ctx.Err() == nil && len(sources) > 0 {
 		r := repairing{check: c, dir: list[0].Media.Dir(), items: items, sources: sources, before: err}
@@ -161,10 +165,10 @@ func (v verification) text(w io.Writer) {
 	}
 }
 
-// check is what REF names, and what is asked of it.
+// check is what is named, and what is asked of it.
 type check struct {
 	*app
-	ref        string
+	refs       []string
 	keys       []*signer.Key
 	signatures bool
 	platforms  []ocispec.Platform // none for what media says
@@ -191,7 +195,7 @@ func (c check) all(ctx context.Context, list []delivery.Found) (results []verifi
 		results = append(results, v)
 	}
 	if len(failed) == 0 {
-		failed = append(failed, wholeMedia(ctx, c.ref, list))
+		failed = append(failed, wholeMedia(ctx, c.refs[0], list))
 	}
 	return results, items, errors.Join(failed...)
 }
@@ -345,7 +349,7 @@ func (r repairing) run(ctx context.Context, results []verified) (*replaced, []ve
 		return nil, nil, err
 	}
 	if len(done.Pieces) > 0 {
-		list, findErr := r.find(ctx, r.ref)
+		list, findErr := r.findTogether(ctx, r.refs)
 		if findErr != nil {
 			return nil, nil, findErr
 		}
@@ -355,7 +359,7 @@ func (r repairing) run(ctx context.Context, results []verified) (*replaced, []ve
 		return nil, nil, unrepaired(errors.Join(r.before, err))
 	}
 	if err != nil {
-		r.out.Warn("%s lists more that is damaged, beside what %s names: %v", r.dir, r.ref, err)
+		r.out.Warn("%s lists more that is damaged, beside what %s names: %v", r.dir, r.refs[0], err)
 	}
 	return newReplaced(done), results, nil
 }

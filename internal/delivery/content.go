@@ -103,8 +103,8 @@ func (c Carried) Reason(d ocispec.Descriptor) string {
 	return ""
 }
 
-// Explain says where all of list is that is wanted for platforms and is not there.
-// It returns "" when the labels do not tell of some of it.
+// Explain says where all of list is that is wanted for platforms, none for those that
+// are carried, and is not there. It returns "" when the labels do not tell of some of it.
 func (c Carried) Explain(list []ocispec.Descriptor, platforms []ocispec.Platform) string {
 	volumes, rest := map[int]bool{}, false
 	for _, d := range list {
@@ -120,10 +120,10 @@ func (c Carried) Explain(list []ocispec.Descriptor, platforms []ocispec.Platform
 	}
 	switch {
 	case !rest:
+	case len(platforms) > 0 && !slices.ContainsFunc(platforms, c.Carries):
+		reasons = append(reasons, "carried for "+mirror.FormatPlatforms(c.Platforms)+" only")
 	case len(c.Base) > 0:
 		reasons = append(reasons, "in "+c.Base[0].Name+andMore(len(c.Base)-1))
-	case !slices.ContainsFunc(platforms, c.Carries):
-		reasons = append(reasons, "carried for "+mirror.FormatPlatforms(c.Platforms)+" only")
 	default:
 		return ""
 	}

@@ -10,6 +10,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"strings"
 
@@ -89,6 +90,12 @@ func FindMedia(ctx context.Context, loc artifact.Location) ([]Found, error) {
 	if err != nil {
 		return nil, err
 	}
+	return FindIn(ctx, l, loc)
+}
+
+// FindIn is [FindMedia] for media that is open, as volumes that were joined are; of
+// loc it takes what is named there, and Path for its errors.
+func FindIn(ctx context.Context, l *layout.Layout, loc artifact.Location) ([]Found, error) {
 	var list []Found
 	for _, name := range l.Repositories() {
 		full := FullName(name)
@@ -102,8 +109,8 @@ func FindMedia(ctx context.Context, loc artifact.Location) ([]Found, error) {
 					continue
 				}
 				found := Found{Name: full + ":" + tag, Repository: name, Tag: tag, Store: repo, Media: l}
-				found.Descriptor, err = repo.Resolve(ctx, tag)
-				if err != nil {
+				var err error
+				if found.Descriptor, err = repo.Resolve(ctx, tag); err != nil {
 					found.Damage = fmt.Errorf("resolve %s on %s: %w", found.Name, loc.Path, err)
 				}
 				if loc.Digest == "" || loc.Digest == found.Descriptor.Digest {
@@ -165,4 +172,32 @@ func OpenMedia(dir string) (*layout.Layout, error) {
 		return nil, fmt.Errorf("%s is not a directory: %w", dir, layout.ErrNotLayout)
 	}
 	return layout.Open(dir)
+}
+
+// Arrived returns the bytes of content on the media in dir, what has arrived of
+// unfinished blobs included, whether or not anything names it. What cannot be looked
+// at does not count, nor what is beyond a million files.
+func Arrived(dir string) int64 {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return 0
+	}
+	defer func() { _ = root.Close() }() // was only read
+	var sum int64
+	left := 1_000_000
+	for _, below := range []string{"blobs", "sealift/partial", "sealift/parts"} {
+		_ = fs.WalkDir(root.FS(), below, func(_ string, e fs.DirEntry, err error) error { // see above
+			if left--; left < 0 {
+				return fs.SkipAll
+			}
+			if err != nil || !e.Type().IsRegular() {
+				return nil //nolint:nilerr // it does not count
+			}
+			if info, err := e.Info(); err == nil {
+				sum += info.Size()
+			}
+			return nil
+		})
+	}
+	return sum
 }
