@@ -20,63 +20,81 @@ type Base struct {
 
 // holdings are what the sites of a delta have.
 type holdings struct {
-	roots []Base
-	// held are the blobs that every site has.
-	held map[digest.Digest]bool
+	bases []Base
+	// held are the blobs that every site has, with one base for each site that
+	// accounts for it: places in bases.
+	held map[digest.Digest][]int
 }
 
 // expand finds the blobs of what each site has, and keeps those that all have.
 func expand(ctx context.Context, opts PlanOptions) (*holdings, error) {
-	b := &holdings{}
+	h := &holdings{}
 	for i, site := range opts.Sites {
-		known := newPlanned()
-		has := map[digest.Digest]bool{}
-		for _, item := range site.Items {
-			w := newWalk(item, known)
-			w.limit = opts.Concurrency
-			root, err := w.resolve(ctx)
-			if err != nil {
-				return nil, fmt.Errorf("base of the delta: %w", err)
+		walks, err := walkAll(ctx, site.Items, opts.Concurrency, func(*walk) {})
+		if err != nil {
+			return nil, fmt.Errorf("base of the delta: %w", err)
+		}
+		has := map[digest.Digest][]int{}
+		note := func(d digest.Digest, base int) {
+			before, held := h.held[d]
+			if has[d] == nil && (i == 0 || held) {
+				has[d] = append(slices.Clip(before), base)
 			}
+		}
+		first := -1 // a base of the site
+		for _, w := range walks {
+			base := h.place(Base{w.root.Name, w.root.Descriptor.Digest})
+			first = max(first, base)
 			for _, n := range w.nodes {
 				for _, d := range n.blobs {
-					has[d.Digest] = i == 0 || b.held[d.Digest]
+					note(d.Digest, base)
 				}
 			}
-			b.list(Base{root.Name, root.Descriptor.Digest})
 		}
-		for _, root := range site.Known {
-			b.list(root)
+		for _, known := range site.Known {
+			first = max(first, h.place(known))
 		}
 		for _, d := range site.Blobs {
-			has[d] = i == 0 || b.held[d]
+			if first >= 0 { // media has to say where the rest is
+				note(d, first)
+			}
 		}
-		b.held = has
+		h.held = has
 	}
-	return b, nil
+	return h, nil
 }
 
-// list notes a root, each once.
-func (b *holdings) list(root Base) {
-	if !slices.ContainsFunc(b.roots, func(r Base) bool { return r.Digest == root.Digest }) {
-		b.roots = append(b.roots, root)
+// place returns the place of a base, which is listed once.
+func (h *holdings) place(b Base) int {
+	i := slices.IndexFunc(h.bases, func(r Base) bool { return r.Digest == b.Digest })
+	if i < 0 {
+		i = len(h.bases)
+		h.bases = append(h.bases, b)
 	}
+	return i
 }
 
-// leave marks what the delta leaves. It comes behind the probing, for what the
-// destination has already needs no reason.
-//
-// Media has to say where the rest is, so that nothing is left to sites that have
-// blobs and nothing whole.
-func (b *holdings) leave(p *Plan) {
-	if len(b.roots) == 0 {
-		return
-	}
+// leave marks what the delta leaves, and notes with the roots which bases account for
+// it. It comes behind the probing, for what the destination has already needs no
+// reason.
+func (h *holdings) leave(p *Plan) {
+	type use struct{ root, base int }
+	used := map[use]bool{}
 	for i := range p.Blobs {
-		if s := &p.Blobs[i]; !s.vital && !s.Stored && b.held[s.Descriptor.Digest] {
-			s.Left = LeftInBase
-			for _, root := range append([]int{p.Parts[s.Part].Root}, s.also...) {
-				p.Roots[root].Base = b.roots
+		s := &p.Blobs[i]
+		bases, held := h.held[s.Descriptor.Digest]
+		if s.vital || s.Stored || !held {
+			continue
+		}
+		s.Left = LeftInBase
+		for _, root := range append([]int{p.Parts[s.Part].Root}, s.also...) {
+			r := &p.Roots[root]
+			r.LeftBlobs = append(r.LeftBlobs, s.Descriptor.Digest)
+			for _, base := range bases {
+				if !used[use{root, base}] {
+					used[use{root, base}] = true
+					r.Base = append(r.Base, h.bases[base])
+				}
 			}
 		}
 	}

@@ -176,7 +176,7 @@ func TestCopyMendsMedia(t *testing.T) {
 			if err := errors.Join(os.Remove(path), os.Mkdir(path, 0o755)); err != nil {
 				t.Fatal(err)
 			}
-		}, 0, false},
+		}, 0, true}, // it is in the way, and goes
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -17,6 +17,7 @@ import (
 	"io"
 	"time"
 
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"oras.land/oras-go/v2/content"
 	"oras.land/oras-go/v2/registry"
@@ -89,6 +90,8 @@ type Root struct {
 	// Base are the roots whose content a delta has left, nil when it left none of
 	// this root's.
 	Base []Base
+	// LeftBlobs are what it has left.
+	LeftBlobs []digest.Digest
 }
 
 // Tag is a manifest that belongs to another by its tag alone, cosign's scheme

@@ -5,11 +5,14 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync"
 	"sync/atomic"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"oras.land/oras-go/v2/errdef"
+
+	"github.com/sealift/sealift/artifact"
 )
 
 // Item is one artifact to copy.
@@ -17,6 +20,9 @@ type Item struct {
 	Source Source
 	// Reference is the tag or digest to resolve at the source.
 	Reference string
+	// Descriptor is what Reference stands for, where that was resolved before; the
+	// zero value has it resolved.
+	Descriptor ocispec.Descriptor
 	// Name is the full reference the artifact gets at the destination.
 	Name string
 	// Platforms are those that are carried of each index the root reaches by its
@@ -282,18 +288,16 @@ func NewPlan(ctx context.Context, dst Destination, items []Item, opts PlanOption
 		opts.Concurrency = defaultReads
 	}
 	p := &Plan{dst: dst}
-	known := newPlanned()
-	for _, item := range items {
-		w := newWalk(item, known)
-		w.limit, w.keep = opts.Concurrency, true
-		root, err := w.resolve(ctx)
-		if err != nil {
-			return nil, err
+	walks, err := walkAll(ctx, items, opts.Concurrency, func(w *walk) { w.keep, w.near = true, near(dst) })
+	if err != nil {
+		return nil, err
+	}
+	for i, w := range walks {
+		p.Roots = append(p.Roots, w.root)
+		if err := w.appendRoot(p, i); err != nil {
+			return nil, fmt.Errorf("plan %s: %w", w.item.Name, err)
 		}
-		p.Roots = append(p.Roots, root)
-		if err := w.appendRoot(p, len(p.Roots)-1); err != nil {
-			return nil, fmt.Errorf("plan %s: %w", item.Name, err)
-		}
+		walks[i] = nil // its nodes stand in the plan
 	}
 	sites, err := expand(ctx, opts)
 	if err != nil {
@@ -306,30 +310,38 @@ func NewPlan(ctx context.Context, dst Destination, items []Item, opts PlanOption
 	return p, p.askSources(ctx, opts)
 }
 
-// resolve finds the item's root and walks its closure.
-func (w *walk) resolve(ctx context.Context) (Root, error) {
-	desc, err := w.item.Source.Resolve(ctx, w.item.Reference)
-	if err != nil {
-		return Root{}, fmt.Errorf("resolve %s: %w", w.item.Name, err)
-	}
-	root, err := w.closure(ctx, plain(desc))
-	if err != nil {
-		return Root{}, fmt.Errorf("plan %s: %w", w.item.Name, err)
-	}
-	root.Name = w.item.Name
-	return root, nil
-}
-
 // planned holds where a plan has what already. One digest may be both a layer
 // and a manifest, which go to different places of a registry.
 type planned struct {
 	manifests, blobs map[digest.Digest]int // places in the plan's lists
-	bytes, blobBytes int64                 // of the manifests and of the blobs
-	listed           atomic.Int64          // by all lists of referrers
+	blobBytes        int64
+	listed           atomic.Int64 // by all lists of referrers
+
+	mu      sync.Mutex // guards what walks claim at the same time
+	claimed map[digest.Digest]bool
+	bytes   int64 // of what is claimed, as descriptors say
 }
 
 func newPlanned() *planned {
-	return &planned{manifests: map[digest.Digest]int{}, blobs: map[digest.Digest]int{}}
+	return &planned{manifests: map[digest.Digest]int{}, blobs: map[digest.Digest]int{}, claimed: map[digest.Digest]bool{}}
+}
+
+// claim makes room for a manifest before it is read, once for all walks.
+func (p *planned) claim(d ocispec.Descriptor) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.claimed[d.Digest] {
+		return nil
+	}
+	p.claimed[d.Digest] = true
+	p.bytes += min(d.Size, artifact.MaxManifestBytes) // larger ones are refused when they are read
+	if len(p.claimed) > maxManifests {
+		return fmt.Errorf("more than %d manifests belong together: %w", maxManifests, errdef.ErrSizeExceedsLimit)
+	}
+	if p.bytes > maxManifestBytes {
+		return fmt.Errorf("the manifests that belong together are more than %d MiB: %w", maxManifestBytes>>20, errdef.ErrSizeExceedsLimit)
+	}
+	return nil
 }
 
 // addition is the closure of one root on its way into a plan.
@@ -452,6 +464,5 @@ func (a *addition) addManifest(n *node, part int) {
 		return
 	}
 	a.known.manifests[n.desc.Digest] = len(a.plan.Manifests)
-	a.known.bytes += n.desc.Size
 	a.plan.Manifests = append(a.plan.Manifests, Step{Descriptor: n.desc, Part: part, vital: true, doc: &document{n.data, behind}, item: a.from})
 }

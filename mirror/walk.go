@@ -11,6 +11,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
+	"oras.land/oras-go/v2/content"
 	"oras.land/oras-go/v2/errdef"
 
 	"github.com/sealift/sealift/artifact"
@@ -51,7 +52,10 @@ func plainAll(list []ocispec.Descriptor) []ocispec.Descriptor {
 // walk is the closure of one item.
 type walk struct {
 	item  Item
+	root  Root // once it was walked
 	limit int
+	// near has manifests too, closer by, nil for nothing.
+	near content.Fetcher
 	// keep holds on to the bytes of manifests.
 	keep bool
 	// known is what the plan has from other walks, which is not counted again.
@@ -60,7 +64,6 @@ type walk struct {
 	// without it. Without onError, such an error ends the walk.
 	onError func(ocispec.Descriptor, error) error
 	nodes   map[digest.Digest]*node
-	bytes   int64 // of the manifests in nodes, as their descriptors say
 	// referring and left are what the root has of each already.
 	referring, left map[digest.Digest]bool
 }
@@ -68,6 +71,52 @@ type walk struct {
 func newWalk(item Item, known *planned) *walk {
 	return &walk{item: item, limit: defaultReads, known: known, nodes: map[digest.Digest]*node{},
 		referring: map[digest.Digest]bool{}, left: map[digest.Digest]bool{}}
+}
+
+// walksAtOnce bounds the closures that are walked at once; they share the reads.
+const walksAtOnce = 4
+
+// walkAll resolves items and walks their closures, several at once. Prepare may change
+// each walk before.
+func walkAll(ctx context.Context, items []Item, reads int, prepare func(*walk)) ([]*walk, error) {
+	walks, known := make([]*walk, len(items)), newPlanned()
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(walksAtOnce)
+	for i, item := range items {
+		w := newWalk(item, known)
+		w.limit = max(1, reads/min(walksAtOnce, len(items)))
+		prepare(w)
+		walks[i] = w
+		g.Go(func() error { return w.run(gctx) })
+	}
+	return walks, g.Wait()
+}
+
+// run finds the item's root and walks its closure.
+func (w *walk) run(ctx context.Context) (err error) {
+	desc := w.item.Descriptor
+	if desc.Digest == "" {
+		if desc, err = w.item.Source.Resolve(ctx, w.item.Reference); err != nil {
+			return fmt.Errorf("resolve %s: %w", w.item.Name, err)
+		}
+	}
+	if w.root, err = w.closure(ctx, plain(desc)); err != nil {
+		return fmt.Errorf("plan %s: %w", w.item.Name, err)
+	}
+	w.root.Name = w.item.Name
+	return nil
+}
+
+// near returns a destination that manifests can be read from without asking a
+// registry, nil when there is none.
+func near(dst Destination) content.Fetcher {
+	switch d := dst.(type) {
+	case *Media:
+		return d
+	case peek:
+		return d
+	}
+	return nil
 }
 
 // node is a manifest of a closure with the manifests that must stand before it.
@@ -173,20 +222,10 @@ func appendNew(to, list []ocispec.Descriptor, seen map[digest.Digest]bool) []oci
 	return to
 }
 
-// claim makes room for a manifest before it is read.
+// claim notes a manifest that is to be read.
 func (w *walk) claim(d ocispec.Descriptor) error {
 	w.nodes[d.Digest] = nil
-	if _, counted := w.known.manifests[d.Digest]; counted {
-		return nil
-	}
-	w.bytes += min(d.Size, artifact.MaxManifestBytes) // larger ones are refused when they are read
-	if n := len(w.nodes) + len(w.known.manifests); n > maxManifests {
-		return fmt.Errorf("more than %d manifests belong together: %w", maxManifests, errdef.ErrSizeExceedsLimit)
-	}
-	if w.known.bytes+w.bytes > maxManifestBytes {
-		return fmt.Errorf("the manifests that belong together are more than %d MiB: %w", maxManifestBytes>>20, errdef.ErrSizeExceedsLimit)
-	}
-	return nil
+	return w.known.claim(d)
 }
 
 // next returns every manifest that n leads to.
@@ -204,9 +243,19 @@ func (n *node) next() []visit {
 	return list
 }
 
+// fetch reads a manifest, from closer by where it is there and sound.
+func (w *walk) fetch(ctx context.Context, d ocispec.Descriptor) (*artifact.Manifest, []byte, error) {
+	if w.near != nil {
+		if m, data, err := artifact.FetchManifest(ctx, w.near, d); err == nil {
+			return m, data, nil
+		}
+	}
+	return artifact.FetchManifest(ctx, w.item.Source, d)
+}
+
 // read fetches one manifest and what hangs on it.
 func (w *walk) read(ctx context.Context, v visit) (*node, error) {
-	m, data, err := artifact.FetchManifest(ctx, w.item.Source, v.desc)
+	m, data, err := w.fetch(ctx, v.desc)
 	if err != nil {
 		return nil, &CopyError{"source", "read manifest", v.desc, err}
 	}

@@ -125,7 +125,7 @@ func items(list []delivery.Found, to artifact.Location, platforms []ocispec.Plat
 // newItem names what was found for the destination. Of media that carries some
 // platforms only those are asked for.
 func newItem(f delivery.Found, to artifact.Location, platforms []ocispec.Platform) (mirror.Item, error) {
-	item := mirror.Item{Source: f.Store, Reference: f.Descriptor.Digest.String(), Name: f.Name, Platforms: platforms, Sparse: f.Media != nil}
+	item := mirror.Item{Source: f.Store, Reference: f.Descriptor.Digest.String(), Descriptor: f.Descriptor, Name: f.Name, Platforms: platforms, Sparse: f.Media != nil}
 	carried := delivery.CarriedOf(f)
 	for _, p := range platforms {
 		if !carried.Carries(p) {
