@@ -182,9 +182,14 @@ func (d *disk) openOwn(name string, flag int) (*file, error) {
 func ownFile(info fs.FileInfo) bool { return info.Mode().IsRegular() && linkCount(info) <= 1 }
 
 // create makes a new file. What has its name is removed first, not opened: it
-// may be anything.
+// may be anything. A directory with something in it is removed where the name is
+// the layout's own.
 func (d *disk) create(name string, mode fs.FileMode) (*file, error) {
-	if err := d.removeAny(name); err != nil {
+	removeOld := d.removeAny
+	if isPrivate(name) {
+		removeOld = d.removeTree
+	}
+	if err := removeOld(name); err != nil {
 		return nil, err
 	}
 	return d.openFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
@@ -217,7 +222,7 @@ func (d *disk) replace(name string, content []byte) error {
 	if err := d.write(temp, 0o644, bytes.NewReader(content)); err != nil {
 		return err
 	}
-	return d.rename(temp, name)
+	return d.supplant(temp, name)
 }
 
 // rename moves a file or directory whose content is on the disk, durably.

@@ -95,8 +95,11 @@ func (w *Writer) writeFile(ctx context.Context, name string, mode fs.FileMode, r
 	if w.disk.weak {
 		return err
 	}
-	if err == nil {
-		err = w.disk.rename(temp, name)
+	if move := w.disk.rename; err == nil {
+		if isPrivate(name) {
+			move = w.disk.supplant
+		}
+		err = move(temp, name)
 	}
 	if err != nil {
 		err = errors.Join(err, w.disk.removeAny(temp))
@@ -121,6 +124,9 @@ func isFileName(name string) bool {
 		return strings.TrimRight(element, ". ") != element
 	})
 }
+
+// isPrivate reports whether a name is one that nobody but this program gives.
+func isPrivate(name string) bool { return isOwnName(name) || strings.HasPrefix(name, privateDir+"/") }
 
 // isOwnName reports whether a name is one of the layout's own. Letters of
 // either case are the same on most removable media.

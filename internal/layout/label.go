@@ -340,6 +340,13 @@ func readLabel(dir string) (Label, error) {
 	return label, nil
 }
 
+// known returns the roots that the index has, uncommitted ones too. What a label
+// says of others says nothing.
+func (w *Writer) known(roots []LabelRoot) []LabelRoot {
+	full := w.current().full
+	return slices.DeleteFunc(slices.Clone(roots), func(r LabelRoot) bool { return full[r.Name].Digest != r.Digest })
+}
+
 // forgetLabel makes the next who asks read the label again.
 func (w *Writer) forgetLabel() {
 	w.Layout.mu.Lock()
@@ -347,9 +354,14 @@ func (w *Writer) forgetLabel() {
 	w.Layout.labels = nil
 }
 
-// SetLabel writes the label durably, unless it stands there already.
+// SetLabel writes the label durably, unless it stands there already. When it is too
+// large, roots are left out that the index does not have.
 func (w *Writer) SetLabel(ctx context.Context, label Label) error {
 	raw, err := label.Format()
+	if errors.Is(err, errdef.ErrSizeExceedsLimit) {
+		label.Roots = w.known(label.Roots)
+		raw, err = label.Format()
+	}
 	if err != nil {
 		return fmt.Errorf("write %s: %w", labelName, err)
 	}

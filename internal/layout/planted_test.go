@@ -8,10 +8,12 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"oras.land/oras-go/v2/errdef"
 
 	"github.com/sealift/sealift/artifact"
 	"github.com/sealift/sealift/internal/layout"
@@ -211,6 +213,90 @@ func TestPlantedBlob(t *testing.T) {
 			}
 			checkBlobs(t, dir)
 		})
+	}
+}
+
+// A directory that has a name of the layout's own is removed, at every place.
+func TestPlantedDirectories(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{
+		"sealift/media.json", "sealift/index.json.new", "sealift/oci-layout.new", "sealift/index.1.json", "sealift/index.2.json", "sealift/index.3.json",
+		"sealift/index.99.json", "sealift/index.9007199254740991.json", "sealift/bin/tool", "index.json",
+	} {
+		for _, weak := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, weak %t", name, weak), func(t *testing.T) {
+				t.Parallel()
+				dir := newShop(t).dir
+				remove(t, dir, name)
+				fullDirectory(t, "", filepath.Join(dir, filepath.FromSlash(name)))
+				options := layout.WriterOptions{}
+				if weak {
+					options = layout.Weak(options)
+				}
+				w, err := layout.OpenWriterOptions(t.Context(), dir, options)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer w.Close()
+				setRoot(t, w, "registry.example.com/new:1", "", image(t, w, "new"))
+				if err := w.SetLabel(t.Context(), fullLabel()); err != nil {
+					t.Error(err)
+				}
+				if err := w.WriteFile(t.Context(), "sealift/bin/tool", 0o755, strings.NewReader("tool")); err != nil {
+					t.Error(err)
+				}
+				commit(t, w)
+				l := open(t, dir)
+				if _, err := l.Resolve(t.Context(), "registry.example.com/new:1"); err != nil {
+					t.Error(err)
+				}
+				if label, err := l.Label(); err != nil || label.Set == nil {
+					t.Errorf("Label = %+v, %v, want what was written", label, err)
+				}
+			})
+		}
+	}
+}
+
+// Nothing is copied to a layout that could not name it in the end.
+func TestLastGeneration(t *testing.T) {
+	t.Parallel()
+	dir := newShop(t).dir
+	paths := slots(t, dir)
+	newest := paths[len(paths)-1]
+	number := strings.TrimSuffix(strings.TrimPrefix(filepath.Base(newest), "index."), ".json")
+	raw := strings.Replace(string(read(t, newest)), `"generation":`+number, `"generation":9007199254740991`, 1)
+	const last = "sealift/index.9007199254740991.json"
+	write(t, []byte(raw), dir, last)
+	if _, err := layout.OpenWriter(t.Context(), dir); !errors.Is(err, errdef.ErrSizeExceedsLimit) || !strings.Contains(err.Error(), last) {
+		t.Fatalf("OpenWriter = %v, want %s to be named", err, last)
+	}
+	open(t, dir)
+	remove(t, dir, last)
+	writer(t, dir)
+}
+
+// A label that is full of roots nobody has gives way to those there are.
+func TestFullLabel(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	w := writer(t, dir)
+	var label layout.Label
+	for i := range 100_000 {
+		label.Roots = append(label.Roots, layout.LabelRoot{Name: fmt.Sprintf("registry.example.com/%d:1", i), Digest: labelA})
+	}
+	if err := w.SetLabel(t.Context(), label); err != nil {
+		t.Fatal(err)
+	}
+	desc := image(t, w, "new")
+	setRoot(t, w, oneName, "", desc)
+	label.Roots = append(label.Roots, layout.LabelRoot{Name: oneName, Digest: desc.Digest})
+	if err := w.SetLabel(t.Context(), label); err != nil {
+		t.Fatal(err)
+	}
+	got, err := open(t, dir).Label()
+	if err != nil || len(got.Roots) != 1 || got.Roots[0].Name != oneName {
+		t.Errorf("Label has %d roots, %v, want one", len(got.Roots), err)
 	}
 }
 

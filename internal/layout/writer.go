@@ -133,8 +133,14 @@ func (w *Writer) prepare() error {
 	if err := w.completeCommit(); err != nil {
 		return err
 	}
-	if err := w.tidySlots(); err != nil || !fresh {
+	if err := w.tidySlots(); err != nil {
 		return err
+	}
+	if n := w.state.generation; n+1 >= maxGeneration {
+		return fmt.Errorf("%s leaves no number for the next slot: when index.json is right, remove it: %w", slotName(n), errdef.ErrSizeExceedsLimit)
+	}
+	if !fresh {
+		return nil
 	}
 	return w.disk.replace(ocispec.ImageLayoutFile, version)
 }
@@ -194,7 +200,7 @@ func (w *Writer) removeLeftovers() error {
 	}
 	for _, name := range names {
 		if strings.HasSuffix(name, newSuffix) {
-			_ = w.disk.removeAny(path.Join(privateDir, name)) // what is in the way fails the write
+			_ = w.disk.removeTree(path.Join(privateDir, name)) // what is in the way fails the write
 		}
 	}
 	return nil
@@ -374,7 +380,7 @@ func (w *Writer) removeSlots(unneeded func(uint64) bool) error {
 	}
 	for _, n := range generations {
 		if unneeded(n) {
-			if err := w.disk.remove(slotName(n)); err != nil {
+			if err := w.disk.removeTree(slotName(n)); err != nil {
 				return err
 			}
 		}
