@@ -25,6 +25,9 @@ import (
 type Media struct {
 	w    *layout.Writer
 	opts MediaOptions
+	// settled are the entries of index.json as they were when the media was opened or
+	// last read back: what they reach was written, and read, before.
+	settled []ocispec.Descriptor
 
 	mu      sync.Mutex
 	label   layout.Label      // with what Commit has yet to write
@@ -80,7 +83,7 @@ func OpenMedia(ctx context.Context, dir string, opts MediaOptions) (*Media, erro
 	if err != nil {
 		label = layout.Label{} // advice, and damaged: the index is what counts
 	}
-	m := &Media{w: w, opts: opts, label: label}
+	m := &Media{w: w, opts: opts, label: label, settled: w.Entries()}
 	if opts.Set == nil {
 		return m, nil
 	}

@@ -5,16 +5,22 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
+	"oras.land/oras-go/v2/content"
 
+	"github.com/sealift/sealift/artifact"
 	"github.com/sealift/sealift/internal/layout"
 )
 
 // ReadBack reads what p has copied to the media once more, from the device and not
 // from memory, and compares it with its digests; then it opens the media anew and
-// looks for the roots. On Linux the page cache is dropped before a file is read; what
+// looks for the roots. What was there and what no entry of index.json reached when the
+// media was opened is read too: an interrupted copy has written it, and nobody has
+// read it yet. On Linux the page cache is dropped before a file is read; what
 // a device keeps in a memory of its own is not in anybody's hands. Segments of blobs
 // that are spread over volumes are not read: only the whole has a digest. It fails
 // with [DamageError] for what the device does not give back. progress may be nil.
@@ -22,21 +28,18 @@ func (m *Media) ReadBack(ctx context.Context, p *Plan, progress Progress) (Amoun
 	if progress == nil {
 		progress = silent{}
 	}
+	read := m.fresh(ctx, p)
 	var sum Amount
-	for s := range p.steps() {
-		if s.written() {
-			sum.add(s.Descriptor.Size)
-		}
+	for _, s := range read {
+		sum.add(s.Descriptor.Size)
 	}
 	v := &verification{src: uncached{m.w.Layout}, opts: VerifyOptions{Progress: progress}}
 	progress.Begin(sum, sum)
 	defer progress.End()
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(readers())
-	for s := range p.steps() {
-		if s.written() {
-			g.Go(func() error { return v.blob(gctx, s.Descriptor, true) })
-		}
+	for _, s := range read {
+		g.Go(func() error { return v.blob(gctx, s.Descriptor, true) })
 	}
 	if err := g.Wait(); err != nil {
 		return Amount{}, fmt.Errorf("read back: %w", err)
@@ -44,11 +47,51 @@ func (m *Media) ReadBack(ctx context.Context, p *Plan, progress Progress) (Amoun
 	if err := v.damage.found(); err != nil {
 		return Amount{}, fmt.Errorf("read back: %w", err)
 	}
-	return sum, m.findAgain(ctx, p)
+	if err := m.findAgain(ctx, p); err != nil {
+		return sum, err
+	}
+	m.settled = m.w.Entries()
+	return sum, nil
 }
 
-// written reports whether a copy has written the step whole.
-func (s *Step) written() bool { return s.Missing() && !s.Absent && s.spread == nil }
+// fresh returns what p has copied whole, and what it found there that nothing settled
+// reaches.
+func (m *Media) fresh(ctx context.Context, p *Plan) (list []*Step) {
+	var known map[digest.Digest]bool
+	for s := range p.steps() {
+		if s.spread != nil || s.Absent {
+			continue
+		}
+		if s.Stored && known == nil {
+			known = reached(ctx, m, m.settled)
+		}
+		if s.Missing() || s.Stored && !known[s.Descriptor.Digest] {
+			list = append(list, s)
+		}
+	}
+	return list
+}
+
+// reached returns what roots lead to on src. What is below a manifest that cannot be
+// read is not among it.
+func reached(ctx context.Context, src content.Fetcher, roots []ocispec.Descriptor) map[digest.Digest]bool {
+	seen := map[digest.Digest]bool{}
+	for queue := slices.Clone(roots); len(queue) > 0; {
+		d := queue[len(queue)-1]
+		queue = queue[:len(queue)-1]
+		if seen[d.Digest] {
+			continue
+		}
+		seen[d.Digest] = true
+		if !artifact.IsManifest(d.MediaType) {
+			continue
+		}
+		if m, _, err := artifact.FetchManifest(ctx, src, d); err == nil {
+			queue = append(append(queue, m.Blobs...), m.Manifests...)
+		}
+	}
+	return seen
+}
 
 // findAgain opens the media as its next reader will.
 func (m *Media) findAgain(ctx context.Context, p *Plan) error {

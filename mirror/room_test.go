@@ -2,6 +2,7 @@ package mirror_test
 
 import (
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -124,5 +125,43 @@ func TestReadBack(t *testing.T) {
 				t.Errorf("ReadBack of a copy that copied nothing = %+v, %v, want nothing read", again, err)
 			}
 		})
+	}
+}
+
+// What an interrupted copy has written is read back by the one that completes it, and
+// what stands on the media for another root is not.
+func TestReadBackContinues(t *testing.T) {
+	t.Parallel()
+	src, dir := newStore(t), t.TempDir()
+	shared, first := src.layer("shared"), src.layer(strings.Repeat("first ", 1000))
+	src.tag(src.image("before", nil, shared), "1")
+	last := src.layer("last")
+	src.tag(src.image("now", nil, shared, first, last), "2")
+	readBack := func(from mirror.Source, ref string) (mirror.Amount, error) {
+		media, err := mirror.OpenMedia(t.Context(), dir, mirror.MediaOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer media.Close()
+		p := plan(t, media, item(from, ref))
+		if err := p.Execute(t.Context(), mirror.ExecuteOptions{Attempts: 1, Concurrency: 1}); err != nil {
+			return mirror.Amount{}, err
+		}
+		return media.ReadBack(t.Context(), p, nil)
+	}
+	if read, err := readBack(src, "1"); err != nil || read.Blobs != 3 {
+		t.Fatalf("the first copy reads back %+v, %v, want its 3 pieces", read, err)
+	}
+	cut := &faulty{Source: src, digest: last.Digest, times: -1, err: io.ErrUnexpectedEOF}
+	if _, err := readBack(cut, "2"); !errors.As(err, new(*mirror.IncompleteError)) {
+		t.Fatalf("Execute = %v, want an IncompleteError", err)
+	}
+	flip(t, blobPath(dir, first.Digest))
+	if _, err := readBack(src, "2"); !errors.Is(err, mirror.ErrDamaged) {
+		t.Errorf("ReadBack = %v, want what the first run wrote to be damaged", err)
+	}
+	src.tag(src.image("later", nil, shared, last), "3")
+	if read, err := readBack(src, "3"); err != nil || read.Blobs != 2 {
+		t.Errorf("the last copy reads back %+v, %v, want the 2 pieces that are new", read, err)
 	}
 }
