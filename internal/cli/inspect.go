@@ -11,7 +11,9 @@ import (
 
 	"github.com/sealift/sealift/artifact"
 	"github.com/sealift/sealift/internal/delivery"
+	"github.com/sealift/sealift/internal/layout"
 	"github.com/sealift/sealift/internal/ui"
+	"github.com/sealift/sealift/mirror"
 	"github.com/sealift/sealift/signer"
 )
 
@@ -20,8 +22,9 @@ func newInspect(a *app) *cobra.Command {
 		Use:   "inspect REF",
 		Short: "Show what a release, or media, holds",
 		Long: `inspect shows each artifact REF names: for a release its components, the images they
-run and what the site may choose; for everything the signatures found. Nothing is
-verified beyond digests: who signed is no verdict. Use verify for that.`,
+run and what the site may choose; for everything the signatures found, and of media
+what is not there. Nothing is verified beyond the digests of manifests: who signed is
+no verdict. Use verify for that.`,
 		Example: "  sealift inspect registry.example.com/shop:1.0.0\n  sealift inspect /media/usb -o json",
 		Args:    args(1, 1, "one REF"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -37,8 +40,64 @@ type inspected struct {
 	MediaType  string             `json:"mediaType"`
 	Release    *inspectedRelease  `json:"release,omitempty"`
 	Signatures []signer.Signature `json:"signatures"`
+	// Carried is what media says of how much is there, nil for all of it.
+	Carried *inspectedCarried `json:"carried,omitempty"`
 	// Damage says why nothing else is known.
 	Damage string `json:"damage,omitempty"`
+}
+
+// inspectedCarried says how much of an artifact is on media. Nobody signs it.
+type inspectedCarried struct {
+	// Platforms are absent for all.
+	Platforms []string `json:"platforms,omitempty"`
+	// Base are the roots that hold what a delta left.
+	Base []layout.LabelBase `json:"base,omitempty"`
+	// Here are the volumes that are read, of Volumes; both absent for no set.
+	Here    []int `json:"here,omitempty"`
+	Volumes int   `json:"volumes,omitempty"`
+	// Missing is what is not there, absent for nothing.
+	Missing *missingPart `json:"missing,omitempty"`
+}
+
+// carriedOf looks at what media says, and at what is there; at media alone.
+func carriedOf(ctx context.Context, f delivery.Found) (*inspectedCarried, error) {
+	lacks, err := delivery.Lacking(ctx, []delivery.Found{f})
+	if err != nil {
+		return nil, err
+	}
+	said := delivery.CarriedOf(f)
+	c := inspectedCarried{Base: said.Base, Here: said.Here}
+	for _, p := range said.Platforms {
+		c.Platforms = append(c.Platforms, mirror.FormatPlatform(p))
+	}
+	if said.Set != nil {
+		c.Volumes = len(said.Set.Volumes)
+	}
+	for _, l := range lacks {
+		c.Missing = newMissing(l)
+	}
+	if c.Platforms == nil && c.Base == nil && c.Volumes == 0 && c.Missing == nil {
+		return nil, nil
+	}
+	return &c, nil
+}
+
+func (c *inspectedCarried) text(w io.Writer) {
+	if c == nil {
+		return
+	}
+	if len(c.Platforms) > 0 {
+		fmt.Fprintf(w, "  carried     for %s only\n", values(c.Platforms))
+	}
+	for _, b := range c.Base {
+		fmt.Fprintf(w, "  builds on   %s, %s\n", ui.Value(b.Name), b.Digest)
+	}
+	if c.Volumes > 0 {
+		fmt.Fprintf(w, "  volume      %s of %d\n", delivery.Numbers(c.Here), c.Volumes)
+	}
+	if c.Missing != nil {
+		fmt.Fprintf(w, "  not here    %s\n", c.Missing.text())
+	}
 }
 
 type inspectedRelease struct {
@@ -68,6 +127,9 @@ func (a *app) inspect(ctx context.Context, ref string) error {
 	}{Type: "inspected"}
 	for _, f := range list {
 		i, err := inspectOne(ctx, f)
+		if err == nil && f.Damage == nil && f.Media != nil {
+			i.Carried, err = carriedOf(ctx, f)
+		}
 		if err != nil {
 			return fmt.Errorf("%s: %w", f.Name, err)
 		}
@@ -134,6 +196,7 @@ func (i inspected) text(w io.Writer) {
 	} else {
 		fmt.Fprintf(&b, "  media type  %s\n", ui.Value(i.MediaType))
 	}
+	i.Carried.text(&b)
 	if len(i.Signatures) == 0 {
 		b.WriteString("  signatures  none\n")
 	}

@@ -10,8 +10,12 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"oras.land/oras-go/v2/errdef"
 
+	"github.com/sealift/sealift/artifact"
 	"github.com/sealift/sealift/internal/delivery"
+	"github.com/sealift/sealift/internal/layout"
+	"github.com/sealift/sealift/internal/ui"
 	"github.com/sealift/sealift/registry"
 )
 
@@ -55,6 +59,10 @@ func (a *app) serve(ctx context.Context, refs []string, listen string) error {
 	if err != nil {
 		return err
 	}
+	missing, err := a.tellMissing(ctx, l, dirs)
+	if err != nil {
+		return err
+	}
 	media := strings.Join(dirs, " ")
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", listen)
 	if err != nil {
@@ -65,8 +73,11 @@ func (a *app) serve(ctx context.Context, refs []string, listen string) error {
 		Type         string   `json:"type"`
 		Address      string   `json:"address"`
 		Media        string   `json:"media"`
+		MediaDirs    []string `json:"mediaDirs"`
 		Repositories []string `json:"repositories"`
-	}{Type: "serving", Address: address, Media: media, Repositories: []string{}}
+		// Missing tells of artifacts that are not whole.
+		Missing []missingPart `json:"missing,omitempty"`
+	}{Type: "serving", Address: address, Media: media, MediaDirs: dirs, Repositories: []string{}, Missing: missing}
 	for _, name := range l.Repositories() {
 		doc.Repositories = append(doc.Repositories, registry.URLName(name))
 	}
@@ -84,6 +95,52 @@ func (a *app) serve(ctx context.Context, refs []string, listen string) error {
 	}
 	a.out.Message("stopped")
 	return nil
+}
+
+// missingPart says what is not there of an artifact.
+type missingPart struct {
+	Name   string `json:"name"`
+	Blobs  int    `json:"blobs,omitempty"`
+	Bytes  int64  `json:"bytes,omitempty"`
+	Reason string `json:"reason,omitempty"`
+}
+
+// tellMissing warns of what is asked for in vain later, when nobody sees why. It looks
+// whether content is there and does not read it.
+func (a *app) tellMissing(ctx context.Context, l *layout.Layout, dirs []string) ([]missingPart, error) {
+	list, err := delivery.FindIn(ctx, l, artifact.Location{Place: artifact.PlaceMedia, Path: l.Dir()})
+	if errors.Is(err, errdef.ErrNotFound) {
+		a.out.Warn("%v", nothingFinished(dirs))
+		return nil, nil
+	} else if err != nil {
+		return nil, err
+	}
+	lacks, err := delivery.Lacking(ctx, list)
+	var missing []missingPart
+	for _, lack := range lacks {
+		part := newMissing(lack)
+		a.out.Warn("%s lacks %s", lack.Name, part.text())
+		missing = append(missing, *part)
+	}
+	return missing, err
+}
+
+func newMissing(l delivery.Lack) *missingPart {
+	part := &missingPart{l.Name, l.Blobs, l.Bytes, l.Reason}
+	if l.Err != nil {
+		part.Reason = l.Err.Error()
+	}
+	return part
+}
+
+func (p missingPart) text() string {
+	switch {
+	case p.Blobs == 0:
+		return "manifests: " + ui.Value(p.Reason)
+	case p.Reason == "":
+		return fmt.Sprintf("%s, %s", count(p.Blobs, "blob"), ui.Bytes(p.Bytes))
+	}
+	return fmt.Sprintf("%s, %s: %s", count(p.Blobs, "blob"), ui.Bytes(p.Bytes), ui.Value(p.Reason))
 }
 
 func loopback(address string) bool {

@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"slices"
 	"strings"
 	"syscall"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
+	"oras.land/oras-go/v2/errdef"
 
 	"github.com/sealift/sealift/artifact"
 	"github.com/sealift/sealift/internal/delivery"
@@ -222,11 +224,20 @@ func (c check) one(ctx context.Context, f delivery.Found) (verified, *mirror.Dam
 	if err != nil && !errors.As(err, &damage) {
 		damage = nil
 	}
+	if damage != nil && len(damage.Corrupt)+len(damage.Unreadable) == 0 && notCarried(f, c.platforms) {
+		err = fmt.Errorf("%s: this media carries %s only: %w", f.Name, mirror.FormatPlatforms(delivery.CarriedOf(f).Platforms), errdef.ErrNotFound)
+		err = withHint(err, "choose among these with --platform, or leave it out")
+	}
 	v.Blobs, v.Bytes, v.Absent = sum.Manifests+sum.Blobs, sum.Bytes, absences(sum.Absent)
 	for _, p := range carried.Platforms {
 		v.Platforms = append(v.Platforms, mirror.FormatPlatform(p))
 	}
 	return v, damage, errors.Join(append(failed, err)...)
+}
+
+// notCarried reports whether media says that it has none of the platforms asked for.
+func notCarried(f delivery.Found, platforms []ocispec.Platform) bool {
+	return len(platforms) > 0 && !slices.ContainsFunc(platforms, delivery.CarriedOf(f).Carries)
 }
 
 // carried says what of f is to be there: what was asked for, else what media says.

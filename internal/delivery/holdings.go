@@ -141,6 +141,57 @@ func (s *stock) leave(l LeftOut) {
 	}
 }
 
+// Lack is what media lacks of one artifact, for the platforms that it says it carries.
+type Lack struct {
+	Name string
+	mirror.Amount
+	// Reason says where the media says it is, "" when it does not.
+	Reason string
+	// Err says why nothing of this is known; nil when it is.
+	Err error
+}
+
+// Lacking looks, for each artifact on media, at what is there of all that belongs to
+// it, by existence and size. What is whole is not in the result.
+func Lacking(ctx context.Context, list []Found) ([]Lack, error) {
+	var lacks []Lack
+	for _, f := range list {
+		l := lackOf(ctx, f)
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		if l.Blobs > 0 || l.Err != nil {
+			lacks = append(lacks, l)
+		}
+	}
+	return lacks, nil
+}
+
+func lackOf(ctx context.Context, f Found) Lack {
+	l := Lack{Name: f.Name, Err: f.Damage}
+	if f.Damage != nil || f.Media == nil {
+		return l
+	}
+	carried := CarriedOf(f)
+	d := f.Descriptor.Digest.String()
+	item := mirror.Item{Source: f.Store, Reference: d, Name: d, Platforms: carried.Platforms}
+	plan, err := mirror.NewPlan(ctx, shelf{f.Media}, []mirror.Item{item}, mirror.PlanOptions{})
+	if err != nil {
+		l.Err = err
+		return l
+	}
+	var missing []ocispec.Descriptor
+	for _, step := range plan.Blobs {
+		if !step.Stored {
+			missing = append(missing, step.Descriptor)
+		}
+	}
+	if len(missing) > 0 {
+		l.Amount, l.Reason = plan.Summary().Copied, carried.Explain(missing, nil)
+	}
+	return l
+}
+
 // sortPlatforms returns the platforms sorted as they are written, each once.
 func sortPlatforms(list []ocispec.Platform) []ocispec.Platform {
 	byName := map[string]ocispec.Platform{}
