@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
 	"path"
 	"slices"
 	"strings"
@@ -80,7 +81,9 @@ func OpenMedia(ctx context.Context, dir string, opts MediaOptions) (*Media, erro
 		return nil, fmt.Errorf("open media %s: %w", dir, err)
 	}
 	label, err := w.Label()
-	if err != nil {
+	if errors.Is(err, errdef.ErrUnsupportedVersion) {
+		return nil, errors.Join(fmt.Errorf("open media %s: %w", dir, err), w.Close())
+	} else if err != nil {
 		label = layout.Label{} // advice, and damaged: the index is what counts
 	}
 	m := &Media{w: w, opts: opts, label: label, settled: w.Entries()}
@@ -109,7 +112,7 @@ func (m *Media) claim(ctx context.Context, dir string) error {
 
 // label writes a set down as the volume n of it.
 func (s *Set) label(n int) *layout.LabelSet {
-	l := &layout.LabelSet{ID: s.ID, Volume: n, Capacity: s.Options.Bytes}
+	l := &layout.LabelSet{ID: s.ID, Volume: n, Capacity: s.Options.Bytes, FileBytes: s.Options.FileBytes}
 	for _, v := range s.Volumes {
 		l.Volumes = append(l.Volumes, append([]digest.Digest{}, v.Blobs...))
 	}
@@ -137,7 +140,7 @@ func ReadSet(dir string) (set *Set, volume int, err error) {
 	if label.Set == nil {
 		return nil, 0, fmt.Errorf("media %s is no volume of a set: %w", dir, errdef.ErrNotFound)
 	}
-	set = &Set{ID: label.Set.ID, Options: VolumeOptions{Bytes: label.Set.Capacity}, Segments: map[digest.Digest]Segments{}}
+	set = &Set{ID: label.Set.ID, Options: VolumeOptions{Bytes: label.Set.Capacity, FileBytes: label.Set.FileBytes}, Segments: map[digest.Digest]Segments{}}
 	for _, blobs := range label.Set.Volumes {
 		set.Volumes = append(set.Volumes, Volume{Blobs: blobs})
 	}
@@ -243,10 +246,16 @@ func (m *Media) Commit(ctx context.Context) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.label.Tool = m.opts.Tool
+	slices.Sort(m.label.Left)
+	m.label.Left = slices.Compact(m.label.Left)
 	if err := m.w.SetLabel(ctx, m.label); err != nil {
 		return err
 	}
-	return m.w.Commit(ctx)
+	if err := m.w.Commit(ctx); err != nil {
+		return err
+	}
+	m.tidyLabel()
+	return m.w.SetLabel(ctx, m.label)
 }
 
 // describe notes on the label what of root is carried. What an earlier copy of
@@ -264,8 +273,38 @@ func (m *Media) describe(name string, root Root) {
 	if before, ok := m.label.Root(name, entry.Digest); ok {
 		entry = widen(before, entry)
 	}
-	m.label.Roots = slices.DeleteFunc(slices.Clone(m.label.Roots), func(r layout.LabelRoot) bool { return r.Name == name })
+	// What had the name before is explained until the index names it no more.
+	m.label.Roots = slices.DeleteFunc(slices.Clone(m.label.Roots), func(r layout.LabelRoot) bool {
+		return r.Name == name && r.Digest == entry.Digest
+	})
 	m.label.Roots = append(m.label.Roots, entry)
+	m.label.Left = append(slices.Clone(m.label.Left), root.LeftBlobs...)
+}
+
+// tidyLabel forgets roots that the index does not name, and blobs that are there by
+// now or that no delta has left.
+func (m *Media) tidyLabel() {
+	named := map[Base]bool{}
+	for _, r := range m.w.Roots() {
+		named[Base{r.Name, r.Descriptor.Digest}] = true
+	}
+	delta := false
+	m.label.Roots = slices.DeleteFunc(slices.Clone(m.label.Roots), func(r layout.LabelRoot) bool {
+		return !named[Base{r.Name, r.Digest}]
+	})
+	for _, r := range m.label.Roots {
+		delta = delta || len(r.Base) > 0
+	}
+	slices.Sort(m.label.Left)
+	m.label.Left = slices.DeleteFunc(slices.Compact(slices.Clone(m.label.Left)), func(d digest.Digest) bool {
+		return !delta || m.holds(d)
+	})
+}
+
+// holds reports whether a blob is there, whatever its size.
+func (m *Media) holds(d digest.Digest) bool {
+	_, err := os.Stat(m.w.BlobPath(d))
+	return err == nil
 }
 
 // widen returns what two copies of one root carry together. A copy of as many

@@ -161,7 +161,7 @@ func (s *splitting) pieces(p *Plan) ([]piece, error) {
 	var list []piece
 	for i := range p.Blobs {
 		step := &p.Blobs[i]
-		if step.vital || !step.Missing() {
+		if step.vital || step.Left != "" {
 			continue
 		}
 		d := step.Descriptor
@@ -228,7 +228,7 @@ func (s *splitting) takes(at int, p piece) bool {
 // identify sorts the set and names it by what it holds.
 func (s *Set) identify(p *Plan) {
 	var text strings.Builder
-	fmt.Fprintf(&text, "%d\n", s.Options.Bytes)
+	fmt.Fprintf(&text, "%d %d\n", s.Options.Bytes, s.Options.FileBytes)
 	for _, r := range p.Roots {
 		fmt.Fprintf(&text, "%s %s\n", r.Name, r.Descriptor.Digest)
 	}
@@ -273,7 +273,7 @@ func (s *Set) places(p *Plan) (map[digest.Digest]int, error) {
 	for i := range p.Blobs {
 		step := &p.Blobs[i]
 		d := step.Descriptor
-		if step.vital || !step.Missing() {
+		if step.vital || step.Left != "" {
 			continue
 		}
 		if segments, split := s.Segments[d.Digest]; split {
@@ -382,9 +382,12 @@ func (p *Plan) Volume(ctx context.Context, dst Destination, set *Set, n int, opt
 	v := *p
 	v.dst = dst
 	v.Manifests, v.Blobs = slices.Clone(p.Manifests), slices.Clone(p.Blobs)
+	for s := range v.steps() { // what another destination has says nothing of this one
+		s.Stored, s.Damaged, s.Partial = false, false, 0
+	}
 	for i := range v.Blobs {
 		s := &v.Blobs[i]
-		if s.vital || !s.Missing() {
+		if s.vital || s.Left != "" {
 			continue
 		}
 		first, here := at[s.Descriptor.Digest], false

@@ -27,6 +27,8 @@ type Carried struct {
 	// numbers of the volumes that are read.
 	Set  *layout.LabelSet
 	Here []int
+
+	labels []layout.Label
 }
 
 // CarriedOf reads from media's labels what it carries of f. Media says so itself,
@@ -40,7 +42,7 @@ func CarriedOf(f Found) Carried {
 	if err != nil {
 		return Carried{}
 	}
-	var c Carried
+	c := Carried{labels: labels}
 	all := false // some media carries all platforms
 	bases, platforms := map[layout.LabelBase]bool{}, map[string]bool{}
 	for _, label := range labels {
@@ -97,10 +99,15 @@ func (c Carried) Reason(d ocispec.Descriptor) string {
 	if n := c.Elsewhere(d.Digest); len(n) > 0 {
 		return fmt.Sprintf("on volume %s of %d", Numbers(n), len(c.Set.Volumes))
 	}
-	if len(c.Base) > 0 {
+	if len(c.Base) > 0 && c.left(d.Digest) {
 		return "in " + c.Base[0].Name + andMore(len(c.Base)-1)
 	}
 	return ""
+}
+
+// left reports whether a label says that a delta has left d.
+func (c Carried) left(d digest.Digest) bool {
+	return slices.ContainsFunc(c.labels, func(l layout.Label) bool { return l.HasLeft(d) })
 }
 
 // Explain says where all of list is that is wanted for platforms, none for those that

@@ -46,6 +46,9 @@ type Label struct {
 	Tool string
 	// Roots are sorted by name.
 	Roots []LabelRoot
+	// Left are the blobs that deltas have left and that are not here, sorted: nothing
+	// else is excused by a base.
+	Left []digest.Digest
 	// Set is nil unless the media is a volume of a set.
 	Set *LabelSet
 }
@@ -73,8 +76,9 @@ type LabelSet struct {
 	ID string `json:"id"`
 	// Volume counts from 1.
 	Volume int `json:"volume"`
-	// Capacity is in bytes.
-	Capacity int64 `json:"capacity"`
+	// Capacity is in bytes, FileBytes the largest file, 0 for no bound.
+	Capacity  int64 `json:"capacity"`
+	FileBytes int64 `json:"fileBytes,omitempty"`
 	// Volumes list, for each volume, the blobs that are there and not on every
 	// volume, sorted.
 	Volumes [][]digest.Digest `json:"volumes"`
@@ -138,11 +142,12 @@ func (s *LabelSet) sortOut() {
 
 // label is the document.
 type label struct {
-	APIVersion string    `json:"apiVersion"`
-	Kind       string    `json:"kind"`
-	Tool       string    `json:"tool,omitempty"`
-	Roots      labelList `json:"roots"`
-	Set        *LabelSet `json:"set,omitempty"`
+	APIVersion string          `json:"apiVersion"`
+	Kind       string          `json:"kind"`
+	Tool       string          `json:"tool,omitempty"`
+	Roots      labelList       `json:"roots"`
+	Left       []digest.Digest `json:"left,omitempty"`
+	Set        *LabelSet       `json:"set,omitempty"`
 }
 
 // labelList is the list of roots, checked as it is read.
@@ -177,8 +182,8 @@ func ParseLabel(raw []byte) (Label, error) {
 	if doc.APIVersion != labelVersion || doc.Kind != labelKind {
 		return Label{}, fmt.Errorf("label of apiVersion %q, kind %q: %w", doc.APIVersion, doc.Kind, errdef.ErrUnsupportedVersion)
 	}
-	l := Label{Tool: doc.Tool, Roots: doc.Roots, Set: doc.Set}
-	if err := l.Set.check(); err != nil {
+	l := Label{Tool: doc.Tool, Roots: doc.Roots, Left: doc.Left, Set: doc.Set}
+	if err := errors.Join(l.checkLeft(), l.Set.check()); err != nil {
 		return Label{}, err
 	}
 	l.sort()
@@ -195,7 +200,22 @@ func (l Label) check() error {
 			return err
 		}
 	}
-	return l.Set.check()
+	return errors.Join(l.checkLeft(), l.Set.check())
+}
+
+func (l Label) checkLeft() error {
+	for _, d := range l.Left {
+		if err := checkDigest(d); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// HasLeft reports whether a delta has left d.
+func (l Label) HasLeft(d digest.Digest) bool {
+	_, found := slices.BinarySearch(l.Left, d)
+	return found
 }
 
 func (r LabelRoot) check() error {
@@ -234,7 +254,7 @@ func (s *LabelSet) check() error {
 		return fmt.Errorf("volume set of %d volumes: %w", len(s.Volumes), errdef.ErrSizeExceedsLimit)
 	case s.Volume < 1 || s.Volume > len(s.Volumes):
 		return fmt.Errorf("volume %d of %d", s.Volume, len(s.Volumes))
-	case s.Capacity < 0:
+	case s.Capacity < 0 || s.FileBytes < 0:
 		return fmt.Errorf("volumes of %d bytes", s.Capacity)
 	}
 	for _, blobs := range s.Volumes {
@@ -262,6 +282,7 @@ func (l *Label) sort() {
 		slices.Sort(l.Roots[i].Platforms)
 		slices.SortFunc(l.Roots[i].Base, func(a, b LabelBase) int { return cmp.Or(cmp.Compare(a.Digest, b.Digest), cmp.Compare(a.Name, b.Name)) })
 	}
+	slices.Sort(l.Left)
 	if l.Set != nil {
 		for _, blobs := range l.Set.Volumes {
 			slices.Sort(blobs)
@@ -282,7 +303,7 @@ func (l Label) Format() ([]byte, error) {
 	var out bytes.Buffer
 	enc := json.NewEncoder(&out)
 	enc.SetEscapeHTML(false)
-	if err := enc.Encode(label{labelVersion, labelKind, l.Tool, l.Roots, l.Set}); err != nil {
+	if err := enc.Encode(label{labelVersion, labelKind, l.Tool, l.Roots, l.Left, l.Set}); err != nil {
 		return nil, err
 	}
 	if out.Len() > maxLabelBytes {

@@ -30,8 +30,9 @@ func fullLabel() layout.Label {
 			{Name: "registry.example.com/a/one:1.0.0", Digest: labelA, Platforms: []string{"linux/amd64", "linux/arm64"}},
 			{Name: "registry.example.com/a/one:1.1.0", Digest: labelB, Base: []layout.LabelBase{{Name: "registry.example.com/a/one:1.0.0", Digest: labelA}}},
 		},
+		Left: []digest.Digest{labelC},
 		Set: &layout.LabelSet{
-			ID: "4f1c", Volume: 2, Capacity: 4_700_000_000, Volumes: [][]digest.Digest{blobs, {}, {}},
+			ID: "4f1c", Volume: 2, Capacity: 4_700_000_000, FileBytes: 1 << 30, Volumes: [][]digest.Digest{blobs, {}, {}},
 			Segments: map[digest.Digest]layout.LabelSegments{labelC: {Bytes: 1 << 30, Volumes: []int{2, 3, 3}}},
 		},
 	}
@@ -110,6 +111,7 @@ func TestLabelRefuses(t *testing.T) {
 		{"base named in two lines", head + `"roots":[` + root + `,"base":[` + base + `,"name":"a\nall is good"}]}]}`, errdef.ErrInvalidReference},
 		{"base named to a terminal", head + `"roots":[` + root + `,"base":[` + base + `,"name":"\u001b[2J"}]}]}`, errdef.ErrInvalidReference},
 		{"base of a long name", head + `"roots":[` + root + `,"base":[` + base + `,"name":"` + strings.Repeat("a", 513) + `"}]}]}`, errdef.ErrInvalidReference},
+		{"left that is no digest", head + `"left":["sha256:zz"]}`, errdef.ErrInvalidDigest},
 		{"volume 0", head + `"set":{"id":"x","volume":0,"volumes":[[]]}}`, nil},
 		{"volume beyond the last", head + `"set":{"id":"x","volume":2,"volumes":[[]]}}`, nil},
 		{"set without an id", head + `"set":{"volume":1,"volumes":[[]]}}`, nil},
