@@ -27,7 +27,9 @@ func (e *ConflictError) Error() string {
 // Join returns one layout that reads like all of the given together: the
 // volumes of a set, in any order. Its index has the entries of all as they are
 // now, each once. A blob is found on whichever volume has it, its segments on
-// several; a manifest that is damaged on one is read from another. A volume
+// several; a manifest that is damaged on one is read from another. Of several
+// copies of another blob the first of the right size counts, unread: a damaged one
+// hides the others until it is repaired or its volume is left out. A volume
 // that is taken away is an error for what only it has. Entries without a full
 // name are in the repository of the first. Errors: [*ConflictError], fs.ErrInvalid
 // when there is nothing to join.

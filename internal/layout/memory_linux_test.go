@@ -158,7 +158,7 @@ func TestHostileMemory(t *testing.T) {
 			}
 		}},
 		{"annotations of referrers", func(t *testing.T, c *crafted) {
-			for i := range 10 {
+			for i := range 6 {
 				raw := words(fmt.Sprintf(`{"schemaVersion":2,"x":%d,"subject":%s},"annotations":{`, i, desc), "}}")[:4<<20-100]
 				raw = append(raw[:strings.LastIndexByte(string(raw), ',')], "}}"...)
 				c.entries = append(c.entries, c.blob(t, ocispec.MediaTypeImageManifest, string(raw)))

@@ -200,7 +200,7 @@ func (w *Writer) removeLeftovers() error {
 	}
 	for _, name := range names {
 		if strings.HasSuffix(name, newSuffix) {
-			_ = w.disk.removeTree(path.Join(privateDir, name)) // what is in the way fails the write
+			_ = w.disk.removeAny(path.Join(privateDir, name)) // a directory waits for who wants its name
 		}
 	}
 	return nil
