@@ -8,6 +8,7 @@ import (
 	"io"
 	"reflect"
 	"strings"
+	"sync"
 )
 
 // DecodeStrict decodes raw, one JSON value, into v, which is a pointer, as
@@ -96,10 +97,23 @@ func fieldType(t reflect.Type, key string) (of reflect.Type, known bool) {
 	if t.Kind() == reflect.Map {
 		return t.Elem(), true
 	}
-	for field := range t.Fields() {
-		if name, _, _ := strings.Cut(field.Tag.Get("json"), ","); name == key {
-			return field.Type, true
-		}
+	of, known = fieldsOf(t)[key]
+	return of, known
+}
+
+// structFields are the fields of the types that were asked about: making them for
+// every piece of a plan takes longer than reading it.
+var structFields sync.Map
+
+func fieldsOf(t reflect.Type) map[string]reflect.Type {
+	if fields, ok := structFields.Load(t); ok {
+		return fields.(map[string]reflect.Type)
 	}
-	return nil, false
+	fields := map[string]reflect.Type{}
+	for field := range t.Fields() {
+		name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
+		fields[name] = field.Type
+	}
+	structFields.Store(t, fields)
+	return fields
 }

@@ -361,7 +361,9 @@ func (w *walk) referrers(ctx context.Context, desc ocispec.Descriptor) (found []
 		}
 		return nil
 	})
-	if errors.Is(err, errdef.ErrNotFound) {
+	// A registry without an API for referrers has them by tags.
+	tagless := !artifact.IsTag(artifact.SignatureTag(desc.Digest, ""))
+	if errors.Is(err, errdef.ErrNotFound) || tagless && errors.Is(err, errdef.ErrInvalidReference) {
 		return nil, nil
 	}
 	return found, err

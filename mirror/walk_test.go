@@ -104,6 +104,14 @@ func (s strict) Resolve(ctx context.Context, ref string) (ocispec.Descriptor, er
 	return s.Source.Resolve(ctx, ref)
 }
 
+// Referrers are found by tag where there is no API for them.
+func (s strict) Referrers(ctx context.Context, d ocispec.Descriptor, artifactType string, fn func([]ocispec.Descriptor) error) error {
+	if _, err := s.Resolve(ctx, scheme(d, "")); err != nil && !errors.Is(err, errdef.ErrNotFound) {
+		return err
+	}
+	return s.Source.Referrers(ctx, d, artifactType, fn)
+}
+
 func TestManifestOfSHA512(t *testing.T) {
 	t.Parallel()
 	src := newStore(t)
