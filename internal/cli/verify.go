@@ -227,6 +227,8 @@ func (c check) one(ctx context.Context, f delivery.Found) (verified, *mirror.Dam
 	if damage != nil && len(damage.Corrupt)+len(damage.Unreadable) == 0 && notCarried(f, c.platforms) {
 		err = fmt.Errorf("%s: this media carries %s only: %w", f.Name, mirror.FormatPlatforms(delivery.CarriedOf(f).Platforms), errdef.ErrNotFound)
 		err = withHint(err, "choose among these with --platform, or leave it out")
+	} else if err != nil && damage != nil {
+		err = placeDamage(ctx, f, damage, err)
 	}
 	v.Blobs, v.Bytes, v.Absent = sum.Manifests+sum.Blobs, sum.Bytes, absences(sum.Absent)
 	for _, p := range carried.Platforms {

@@ -133,6 +133,35 @@ func (p *Printer) say(kind, text, prefix string) {
 	p.write(prefix + printable(text) + "\n")
 }
 
+// Damage is one piece of damaged content, of an error that has a method Damage.
+type Damage struct {
+	// Artifact is the full name of what it belongs to.
+	Artifact string `json:"artifact"`
+	Digest   string `json:"digest"`
+	Size     int64  `json:"size"`
+	// Was is corrupt, unreadable or missing.
+	Was string `json:"was"`
+	// Of says what it is there, as "layer of web (linux/amd64)"; "" when nothing tells.
+	Of string `json:"of,omitempty"`
+}
+
+// damageOf collects what all errors in err tell of.
+func damageOf(err error) (all []Damage) {
+	switch e := err.(type) { //nolint:errorlint // the whole tree is looked at
+	case interface{ Damage() []Damage }:
+		return e.Damage()
+	case interface{ Unwrap() []error }:
+		for _, part := range e.Unwrap() {
+			all = append(all, damageOf(part)...)
+		}
+		return all
+	}
+	if inner := errors.Unwrap(err); inner != nil {
+		return damageOf(inner)
+	}
+	return nil
+}
+
 // Error writes the error a command ends with, and what to do next.
 func (p *Printer) Error(err error, hint string, code int) {
 	p.mu.Lock()
@@ -147,7 +176,8 @@ func (p *Printer) Error(err error, hint string, code int) {
 			Hint  string `json:"hint,omitempty"`
 			// Findings are those of a template.
 			Findings artifact.FindingsError `json:"findings,omitempty"`
-		}{"error", code, err.Error(), hint, findings})
+			Damage   []Damage               `json:"damage,omitempty"`
+		}{"error", code, err.Error(), hint, findings, damageOf(err)})
 		return
 	}
 	text := ""

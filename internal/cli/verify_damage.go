@@ -1,0 +1,77 @@
+package cli
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/sealift/sealift/internal/delivery"
+	"github.com/sealift/sealift/internal/ui"
+	"github.com/sealift/sealift/mirror"
+)
+
+// maxDamageShown is how many damaged pieces of one artifact people are told of;
+// programs are told of all.
+const maxDamageShown = 10
+
+// damageError is the damage of one artifact with what each piece is there.
+type damageError struct {
+	err    error // names the artifact
+	pieces []ui.Damage
+}
+
+// placeDamage adds to err, which is about damage of f, what the pieces belong to.
+func placeDamage(ctx context.Context, f delivery.Found, damage *mirror.DamageError, err error) error {
+	e := &damageError{err: err}
+	for was, list := range map[string][]ocispec.Descriptor{"corrupt": damage.Corrupt, "unreadable": damage.Unreadable, "missing": damage.Missing} {
+		places := delivery.Places(ctx, f, list)
+		for _, d := range list {
+			e.pieces = append(e.pieces, ui.Damage{Artifact: f.Name, Digest: d.Digest.String(), Size: d.Size, Was: was, Of: placeText(places[d.Digest])})
+		}
+	}
+	slices.SortStableFunc(e.pieces, func(a, b ui.Damage) int { return cmp.Compare(a.Was, b.Was) })
+	return e
+}
+
+// Error names the first pieces, each in a line.
+func (e *damageError) Error() string {
+	lines := []string{e.err.Error()}
+	for _, p := range e.pieces[:min(len(e.pieces), maxDamageShown)] {
+		line := p.Was + ": " + p.Digest + ", " + ui.Bytes(p.Size)
+		if p.Of != "" {
+			line += ", " + p.Of
+		}
+		lines = append(lines, line)
+	}
+	if more := len(e.pieces) - maxDamageShown; more > 0 {
+		lines = append(lines, fmt.Sprintf("and %d more", more))
+	}
+	return strings.Join(lines, "\n")
+}
+
+// Unwrap returns the error without places.
+func (e *damageError) Unwrap() error { return e.err }
+
+// Damage returns every piece.
+func (e *damageError) Damage() []ui.Damage { return e.pieces }
+
+func placeText(p delivery.Place) string {
+	text := p.Role
+	switch p.Role {
+	case "proof":
+		text = "signature or attestation"
+	case "root":
+		text = "what names all the rest"
+	}
+	if p.Component != "" {
+		text += " of " + ui.Value(p.Component)
+	}
+	if p.Platform != "" {
+		text += " (" + ui.Value(p.Platform) + ")"
+	}
+	return text
+}
