@@ -128,7 +128,7 @@ func (v *volumes) volumeSet() (*mirror.Set, error) {
 		if err != nil {
 			return nil, withHint(err, "give the directory of any volume of the set: --set DIR")
 		}
-		return set, nil
+		return set, set.Check(v.plan)
 	}
 	opts, err := parseVolumeSize(v.req.VolumeSize)
 	if err != nil {

@@ -158,8 +158,12 @@ func TestReadErrors(t *testing.T) {
 		f.run(t, verify...)
 		f.forget(t, blob(f.media, layer), 0)
 		f.fail(t, reading)
-		f.fails(t, 12, []string{"1 unreadable", layer, "sealift mirror --check"}, verify...)
-		f.run(t, "sealift", "mirror", "-q", "--check", d.first, f.media)
+		f.fails(t, 12, []string{"1 unreadable", layer, "sealift verify DIR --repair SRC"}, verify...)
+		mend := []string{"sealift", "mirror", "-q", "--check", d.first, f.media}
+		// What was written cannot be read back either, and nobody is told that the
+		// disk can go.
+		f.fails(t, 12, []string{"read back: ", "1 unreadable", "take another one"}, mend...)
+		f.run(t, append(mend, "--no-readback")...)
 		f.heal(t)
 		f.remount(t, true)
 		d.verified(t, f.disk)
