@@ -365,6 +365,24 @@ func (s *spread) stored(ctx context.Context, dst Destination, desc ocispec.Descr
 	return true, nil
 }
 
+// Pieces counts the segments that the plan of a volume stores of blobs which no
+// volume has whole, and their bytes. They have no digest of their own, so that
+// nothing can be said of them before the volumes are together.
+func (p *Plan) Pieces() (n int, bytes int64) {
+	for s := range p.steps() {
+		if s.spread == nil || s.Left != "" {
+			continue
+		}
+		for i := range s.spread.Volumes {
+			if s.spread.keep(i) {
+				n++
+			}
+		}
+		bytes += s.here()
+	}
+	return n, bytes
+}
+
 // Volume returns the plan of one volume of a set, counted from 1, for dst, which it
 // asks what is there already. It counts what is on that volume; the rest is left. It
 // fails as [Set.Check] does.

@@ -74,6 +74,10 @@ type verified struct {
 	Platforms []string `json:"platforms,omitempty"`
 	// Absent sums up what is not there, by the reason media gives.
 	Absent []absence `json:"absent,omitempty"`
+	// Pieces are segments of blobs that no volume has whole: they are here, and can
+	// only be checked together with those of other volumes.
+	Pieces     int   `json:"pieces,omitempty"`
+	PieceBytes int64 `json:"pieceBytes,omitempty"`
 }
 
 type absence struct {
@@ -130,7 +134,7 @@ func (a *app) verify(ctx context.Context, refs []string, f verifyFlags) error {
 	if err != nil {
 		return err
 	}
-	c := check{a, refs, keys, f.signatures, platforms}
+	c := check{app: a, refs: refs, keys: keys, signatures: f.signatures, platforms: platforms}
 	results, items, err := c.all(ctx, list)
 	if ctx.Err() == nil && len(sources) > 0 {
 		r := repairing{check: c, dir: list[0].Media.Dir(), items: items, sources: sources, before: err}
@@ -161,6 +165,9 @@ func (v verification) text(w io.Writer) {
 		if len(v.Platforms) > 0 {
 			fmt.Fprintf(w, "  carried for %s only\n", strings.Join(v.Platforms, ", "))
 		}
+		if v.Pieces > 0 {
+			fmt.Fprintf(w, "  not checked: %s, %s; verify the volumes together to check them\n", count(v.Pieces, "piece"), ui.Bytes(v.PieceBytes))
+		}
 		for _, a := range v.Absent {
 			fmt.Fprintf(w, "  not here: %s, %s, %s\n", count(a.Blobs, "blob"), ui.Bytes(a.Bytes), ui.Value(a.Reason))
 		}
@@ -174,12 +181,15 @@ type check struct {
 	keys       []*signer.Key
 	signatures bool
 	platforms  []ocispec.Platform // none for what media says
+
+	seen *mirror.Checked // of one look at everything
 }
 
 // all verifies each of list. The items are what a repair has to know of what was
 // found; they are there with an error too.
 func (c check) all(ctx context.Context, list []delivery.Found) (results []verified, items []mirror.RepairItem, err error) {
 	var failed []error
+	c.seen = &mirror.Checked{} // what several roots share is read once
 	for _, f := range list {
 		v, damage, err := c.one(ctx, f)
 		if err != nil && ctx.Err() != nil {
@@ -196,9 +206,7 @@ func (c check) all(ctx context.Context, list []delivery.Found) (results []verifi
 		}
 		results = append(results, v)
 	}
-	if len(failed) == 0 {
-		failed = append(failed, wholeMedia(ctx, c.refs[0], list))
-	}
+	failed = append(failed, wholeMedia(ctx, c.refs[0], list, len(failed) == 0))
 	return results, items, errors.Join(failed...)
 }
 
@@ -220,7 +228,9 @@ func (c check) one(ctx context.Context, f delivery.Found) (verified, *mirror.Dam
 	}
 	damage := &mirror.DamageError{}
 	carried := c.carried(f)
-	sum, err := delivery.VerifyBytes(ctx, f, carried.Expected(c.out.Progress("verifying")))
+	expected := carried.Expected(c.out.Progress("verifying"))
+	expected.Seen = c.seen
+	sum, err := delivery.VerifyBytes(ctx, f, expected)
 	if err != nil && !errors.As(err, &damage) {
 		damage = nil
 	}
@@ -231,6 +241,10 @@ func (c check) one(ctx context.Context, f delivery.Found) (verified, *mirror.Dam
 		err = placeDamage(ctx, f, damage, err)
 	}
 	v.Blobs, v.Bytes, v.Absent = sum.Manifests+sum.Blobs, sum.Bytes, absences(sum.Absent)
+	for _, a := range sum.Absent {
+		n, bytes := carried.PiecesHere(a.Descriptor)
+		v.Pieces, v.PieceBytes = v.Pieces+n, v.PieceBytes+bytes
+	}
 	for _, p := range carried.Platforms {
 		v.Platforms = append(v.Platforms, mirror.FormatPlatform(p))
 	}
@@ -251,14 +265,22 @@ func (c check) carried(f delivery.Found) delivery.Carried {
 	return carried
 }
 
-// wholeMedia returns the damage to manifests of media that no artifact of list
-// reaches any more, when list is all that the media holds.
-func wholeMedia(ctx context.Context, ref string, list []delivery.Found) error {
+// wholeMedia returns what of index.json itself is damaged, when list is all that the
+// media holds: listed manifests that are gone, as a walk never finds a signature that
+// is; and, where all else is sound, damaged ones that no artifact of list reaches.
+func wholeMedia(ctx context.Context, ref string, list []delivery.Found, sound bool) error {
 	loc, err := location(ref)
 	if err != nil || loc.Place != artifact.PlaceMedia || loc.Repository != "" || loc.Reference() != "" || len(list) == 0 {
 		return nil //nolint:nilerr // a bad reference was reported before
 	}
-	return list[0].Media.Damage(ctx)
+	media := list[0].Media
+	if err := mirror.MissingListed(ctx, media, media.Entries()); err != nil {
+		return fmt.Errorf("index.json of %s: %w", media.Dir(), err)
+	}
+	if !sound {
+		return nil
+	}
+	return media.Damage(ctx)
 }
 
 // repairSources opens what --repair names.

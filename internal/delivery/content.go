@@ -94,6 +94,25 @@ func (c Carried) Elsewhere(d digest.Digest) []int {
 	return slices.DeleteFunc(c.Set.On(d), func(n int) bool { return slices.Contains(c.Here, n) })
 }
 
+// PiecesHere counts the segments that the volumes that are read have of a blob which
+// no volume has whole, and their bytes.
+func (c Carried) PiecesHere(d ocispec.Descriptor) (n int, bytes int64) {
+	if c.Set == nil {
+		return 0, 0
+	}
+	segments, ok := c.Set.Segments[d.Digest]
+	if !ok {
+		return 0, 0
+	}
+	for i, volume := range segments.Volumes {
+		if slices.Contains(c.Here, volume) {
+			n++
+			bytes += max(0, min(segments.Bytes, d.Size-int64(i)*segments.Bytes))
+		}
+	}
+	return n, bytes
+}
+
 // Reason says why a blob need not be there, "" when it must.
 func (c Carried) Reason(d ocispec.Descriptor) string {
 	if n := c.Elsewhere(d.Digest); len(n) > 0 {
