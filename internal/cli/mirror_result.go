@@ -145,7 +145,7 @@ func (m mirrored) left() string {
 	if m.Set != nil {
 		return "on other volumes"
 	}
-	return "left, every site has it"
+	return "at every site already"
 }
 
 // partsText says of each image what becomes of its content.

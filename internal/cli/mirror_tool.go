@@ -71,6 +71,8 @@ func explainTool(err error) error {
 		return nil
 	case errors.As(err, &tool) && errors.Is(err, delivery.ErrToolVersion):
 		return withHint(err, "take the programs of this release, or run the one that is to travel")
+	case errors.As(err, &tool) && !errors.Is(err, delivery.ErrNoTool):
+		return withHint(err, "take the file that make dist builds for it, or that the release has")
 	case errors.As(err, &tool):
 		return withHint(err, "put it there, name its directory with --tool-dir, or leave the platform out: --with-tool=%s", formatTool(tool.Platform))
 	}
