@@ -3,6 +3,7 @@ package mirror
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -76,13 +77,18 @@ func (r Repository) Lacks(ctx context.Context, list []ocispec.Descriptor) ([]oci
 	return lacks, nil
 }
 
+// annotationTrial marks an index that was pushed to see whether it is taken.
+const annotationTrial = "dev.sealift.trial"
+
 // TrySparse finds out whether the registry takes an index that names what it does
 // not have, by pushing one of lacks, which must not be empty, without a tag. What
 // it takes is deleted again where the registry allows that, and is garbage to be
 // collected where not. The error is the registry's refusal.
 func (r Repository) TrySparse(ctx context.Context, lacks []ocispec.Descriptor) error {
 	raw, err := json.Marshal(ocispec.Index{
-		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex, Manifests: plainAll(lacks),
+		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex, Manifests: plainAll(lacks[:1]),
+		// One of its own, or deleting it might take along somebody's.
+		Annotations: map[string]string{annotationTrial: rand.Text()},
 	})
 	if err != nil {
 		return err
