@@ -1,0 +1,344 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"oras.land/oras-go/v2/errdef"
+
+	"github.com/sealift/sealift/artifact"
+	"github.com/sealift/sealift/internal/delivery"
+	"github.com/sealift/sealift/internal/layout"
+	"github.com/sealift/sealift/internal/ui"
+	"github.com/sealift/sealift/mirror"
+)
+
+// copying is one run of mirror.
+type copying struct {
+	*app
+	flags mirrorFlags
+	req   mirrorRequest
+	to    artifact.Location
+	found []delivery.Found
+	// carried says of each that was found how much of it is there.
+	carried []delivery.Carried
+	items   []mirror.Item
+	sites   []mirror.Site
+	rate    int64 // bytes a second, 0 for no limit
+}
+
+// newCopy finds everything that the request names.
+func (a *app) newCopy(ctx context.Context, req mirrorRequest, flags mirrorFlags) (*copying, error) {
+	keys, err := loadKeys(flags.keys)
+	if err != nil {
+		return nil, err
+	}
+	c := &copying{app: a, flags: flags, req: req}
+	if flags.rateLimit != "" {
+		if c.rate, err = ui.ParseBytes(flags.rateLimit); err != nil || c.rate <= 0 {
+			return nil, withHint(usagef("--rate-limit wants bytes a second, got %q", flags.rateLimit), "as in --rate-limit 5MB")
+		}
+	}
+	a.client.opts.MaxFetches = flags.concurrency
+	if c.to, err = parseDestination(req.Destination); err != nil {
+		return nil, err
+	}
+	switch registry := c.to.Place == artifact.PlaceRegistry; {
+	case registry && len(req.Since)+len(req.Sites) > 0:
+		return nil, usagef("a delta leaves content out, and a registry takes only what is whole; mirror into it without --since and --for")
+	case registry && (req.VolumeSize != "" || flags.set != ""):
+		return nil, usagef("volumes are discs and sticks, and %s is a registry", c.to)
+	}
+	platforms, err := parsePlatforms(req.Platforms)
+	if err != nil {
+		return nil, err
+	}
+	if c.found, err = a.findAll(ctx, req.Refs); err != nil {
+		return nil, err
+	}
+	for _, f := range c.found {
+		c.carried = append(c.carried, delivery.CarriedOf(f))
+		if len(keys) == 0 {
+			continue
+		}
+		if _, err := delivery.VerifySignature(ctx, f, keys); err != nil {
+			return nil, err
+		}
+	}
+	if c.items, err = items(c.found, c.to, platforms); err != nil {
+		return nil, err
+	}
+	c.sites, err = c.findSites(ctx, platforms)
+	return c, err
+}
+
+// oneDrive reports whether the source is media that somebody can change.
+func (c *copying) oneDrive() bool {
+	return c.Terminal && len(c.req.Refs) == 1 && len(c.found) > 0 && c.found[0].Media != nil
+}
+
+// dry reports whether nothing is to be copied.
+func (c *copying) dry() bool { return c.flags.dryRun || c.flags.plan != "" }
+
+// run plans, and does what is to be done with the plan.
+func (c *copying) run(ctx context.Context, follow *mirror.Document) (err error) {
+	if c.req.VolumeSize != "" || c.flags.set != "" {
+		return c.runVolumes(ctx, follow)
+	}
+	dst, closeDst, err := c.destination(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, closeDst()) }()
+	opts := mirror.PlanOptions{Check: c.flags.check, Sites: c.sites, Progress: c.out.Progress("checking")}
+	plan, err := mirror.NewPlan(ctx, dst, c.items, opts)
+	if err != nil {
+		return explainPlatform(err)
+	}
+	if err := c.follow(plan, follow); err != nil {
+		return err
+	}
+	if err := c.allowed(ctx, plan, dst); err != nil {
+		return err
+	}
+	tools, err := c.tools(plan)
+	if err != nil {
+		return err
+	}
+	result := newMirrored(plan, c.to.String())
+	result.Tool = tools != nil
+	if err := c.noteMoved(ctx, &result); err != nil {
+		return err
+	}
+	if c.to.Place == artifact.PlaceMedia {
+		if err := c.room(plan, c.to); err != nil {
+			return err
+		}
+	}
+	if err := c.savePlan(plan); err != nil {
+		return err
+	}
+	if result.DryRun = c.dry(); result.DryRun {
+		if c.volumesFor(plan.Absent()) == nil {
+			if err := plan.Complete(); err != nil { // the copy would end with it too
+				return fmt.Errorf("mirror to %s: %w", c.to, c.explainAbsent(err))
+			}
+		}
+		return c.out.Result(result, result.text)
+	}
+	if media, ok := dst.(*mirror.Media); ok {
+		var read mirror.Amount
+		read, err = c.copyToMedia(ctx, plan, media, c.to, tools)
+		result.ReadBack, result.ReadBackBytes = read.Blobs, read.Bytes
+	} else {
+		err = c.execute(ctx, plan, c.to)
+	}
+	if err != nil {
+		return err
+	}
+	return c.out.Result(result, result.text)
+}
+
+// noteMoved tells of names that stand for something else at the destination now.
+func (c *copying) noteMoved(ctx context.Context, result *mirrored) error {
+	for i, r := range result.Roots {
+		loc, err := artifact.ParseLocation(r.Name)
+		if err != nil || loc.Tag == "" {
+			continue // by digest, which is never another's
+		}
+		was, err := c.standing(ctx, r.Name, loc.Tag)
+		if err != nil {
+			return err
+		}
+		if was != "" && was != r.Digest {
+			result.Roots[i].Replaces = was
+			c.out.Warn("%s is %s there now; the name is to be of %s", r.Name, was, r.Digest)
+		}
+	}
+	return nil
+}
+
+// standing returns the digest that a name has at the destination, "" for none.
+func (c *copying) standing(ctx context.Context, name, tag string) (string, error) {
+	var resolve func() (ocispec.Descriptor, error)
+	if c.to.Place == artifact.PlaceRegistry {
+		repo, err := c.client.Repository(c.to.Repository)
+		if err != nil {
+			return "", err
+		}
+		resolve = func() (ocispec.Descriptor, error) { return repo.Resolve(ctx, tag) }
+	} else {
+		l, err := layout.Open(c.to.Path)
+		if err != nil {
+			return "", nil //nolint:nilerr // nothing is there yet, and what else is wrong was found by opening it to write
+		}
+		resolve = func() (ocispec.Descriptor, error) { return l.Resolve(ctx, name) }
+	}
+	desc, err := resolve()
+	if errors.Is(err, errdef.ErrNotFound) || artifact.IsDamage(err) {
+		return "", nil
+	}
+	return desc.Digest.String(), err
+}
+
+// follow fails when the plan is not the one that was written down.
+func (c *copying) follow(plan *mirror.Plan, d *mirror.Document) error {
+	if d == nil {
+		return nil
+	}
+	if err := plan.Follow(*d); err != nil {
+		return fmt.Errorf("%s: %w", c.flags.fromPlan, err)
+	}
+	return nil
+}
+
+// savePlan writes the plan down where that was asked for.
+func (c *copying) savePlan(plan *mirror.Plan) error {
+	if c.flags.plan == "" {
+		return nil
+	}
+	request, err := json.Marshal(c.req)
+	if err != nil {
+		return err
+	}
+	if err := writePlan(c.flags.plan, plan.Document(request)); err != nil {
+		return err
+	}
+	c.out.Message("the plan is in %s; carry it out with: sealift mirror --from-plan %s", c.flags.plan, c.flags.plan)
+	return nil
+}
+
+// execute carries out a plan.
+func (c *copying) execute(ctx context.Context, plan *mirror.Plan, to artifact.Location) error {
+	opts := mirror.ExecuteOptions{Concurrency: c.flags.concurrency, RateLimit: c.rate,
+		Piecemeal: c.volumesFor(plan.Absent()) != nil, Progress: c.out.Progress("copying")}
+	if err := plan.Execute(ctx, opts); err != nil {
+		return fmt.Errorf("mirror to %s: %w", to, c.explainAbsent(err))
+	}
+	return nil
+}
+
+// copyToMedia carries out a plan onto media and makes sure that it can be taken
+// away.
+func (c *copying) copyToMedia(ctx context.Context, plan *mirror.Plan, media *mirror.Media, to artifact.Location, opts *delivery.ToolOptions) (mirror.Amount, error) {
+	if err := c.packTools(ctx, media, to, opts); err != nil {
+		return mirror.Amount{}, err
+	}
+	if err := c.execute(ctx, plan, to); err != nil {
+		return mirror.Amount{}, err
+	}
+	// The page is of what is there now, with or without a program.
+	if _, err := os.Lstat(filepath.Join(to.Path, delivery.StartName)); opts != nil || err == nil {
+		if err := delivery.PackStart(ctx, media, to.Path); err != nil {
+			return mirror.Amount{}, err
+		}
+	}
+	if c.flags.noReadback {
+		return mirror.Amount{}, nil
+	}
+	read, err := media.ReadBack(ctx, plan, c.out.Progress("reading back"))
+	if err != nil {
+		return read, withHint(fmt.Errorf("%s: %w", to, err), "the disk does not give back what was written to it: take another one, and do not trust this one again")
+	}
+	return read, nil
+}
+
+// room fails when the file system that to is on does not take what is planned.
+func (c *copying) room(plan *mirror.Plan, to artifact.Location) error {
+	room, err := plan.FindRoom(to.Path)
+	var full *mirror.RoomError
+	if c.flags.noSpaceCheck && errors.As(err, &full) {
+		err = nil
+	}
+	if errors.As(err, &full) && full.MaxEntries > 0 {
+		return withHint(fmt.Errorf("%s: %w", to, err), "format the disk as exFAT, or spread it over several: --volume-size fat32")
+	} else if err != nil {
+		return fmt.Errorf("%s: %w", to, err)
+	}
+	if room.Segmented > 0 {
+		c.out.Message("%d blobs are larger than %s takes as one file: they go in segments, which only sealift reads and serves", room.Segmented, room.FileSystem)
+	}
+	return nil
+}
+
+// allowed fails when what is planned cannot end well.
+func (c *copying) allowed(ctx context.Context, plan *mirror.Plan, dst mirror.Destination) error {
+	repo, ok := dst.(mirror.Repository)
+	if !ok {
+		return nil
+	}
+	left, err := repo.Lacks(ctx, plan.LeftPlatforms())
+	switch {
+	case err != nil || len(left) == 0:
+		return err
+	case !c.flags.allowSparse:
+		return withHint(fmt.Errorf("%s would name what is not carried: %s, %s for %s: %w",
+			c.to, count(len(left), "manifest"), left[0].Digest, platformOf(left[0]), errRefused),
+			"carry all platforms, or try whether the registry takes it without: --allow-sparse")
+	case c.dry():
+		return nil
+	}
+	if err := repo.TrySparse(ctx, left); err != nil {
+		return withHint(fmt.Errorf("%s does not take an index without all it names: %w", c.to, err), "carry all platforms, or ask who runs the registry")
+	}
+	return nil
+}
+
+func platformOf(d ocispec.Descriptor) string {
+	if d.Platform == nil {
+		return "no platform"
+	}
+	return mirror.FormatPlatform(*d.Platform)
+}
+
+// parseDestination reads DEST.
+func parseDestination(dest string) (artifact.Location, error) {
+	to, err := artifact.ParseLocation(dest)
+	if err != nil {
+		return to, usagef("%v", err)
+	}
+	if to.Place == artifact.PlaceLibrary {
+		return to, withHint(usagef("destination %q is neither a directory nor a registry", dest), "write ./%s for a directory", dest)
+	}
+	if to.Reference() != "" || to.Place == artifact.PlaceMedia && to.Repository != "" {
+		return to, usagef("want a destination without tag or digest, got %q: names are kept", dest)
+	}
+	return to, nil
+}
+
+// destination opens where content goes; for a dry run it is only looked at.
+func (c *copying) destination(ctx context.Context) (mirror.Destination, func() error, error) {
+	nothing := func() error { return nil }
+	switch {
+	case c.to.Place == artifact.PlaceRegistry:
+		repo, err := c.client.Repository(c.to.Repository)
+		if err != nil {
+			return nil, nothing, usagef("%v", err)
+		}
+		return mirror.Repository{Repository: repo}, nothing, nil
+	case c.dry():
+		dst, err := mirror.Peek(c.to.Path)
+		return dst, nothing, err
+	}
+	m, err := c.openMedia(ctx, c.to, mirror.MediaOptions{})
+	if err != nil {
+		return nil, nothing, err
+	}
+	return m, m.Close, nil
+}
+
+// openMedia opens media for writing.
+func (c *copying) openMedia(ctx context.Context, to artifact.Location, opts mirror.MediaOptions) (*mirror.Media, error) {
+	// A directory is made, but not its parent: a mistyped path, or a disk that is
+	// not mounted, must not fill the root file system.
+	if _, err := os.Stat(filepath.Dir(to.Path)); err != nil {
+		return nil, fmt.Errorf("the directory that %s is to be made in: %w", to, err)
+	}
+	opts.Tool = "sealift " + Version()
+	return mirror.OpenMedia(ctx, to.Path, opts)
+}
