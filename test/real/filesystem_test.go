@@ -64,7 +64,7 @@ func (d *delivery) live(t *testing.T, disk *disk) {
 	if !disk.fresh {
 		d.killAt(t, 5<<20, "sealift", "mirror", "-q", d.first, disk.media)
 		checkBlobs(t, disk.seen(disk.media))
-		disk.fails(t, 11, nil, "sealift", "verify", "-q", disk.media, "--key", d.pub)
+		disk.fails(t, 14, []string{"nothing finished is on"}, "sealift", "verify", "-q", disk.media, "--key", d.pub)
 	}
 	disk.run(t, "sealift", "mirror", "-q", d.first, disk.media)
 	d.same(t, d.firstCopy, disk)
@@ -219,7 +219,7 @@ func (d *delivery) fill(t *testing.T, disk *disk) {
 	disk.fails(t, 14, []string{"bytes are to be written and", "sealift: hint: make room"}, mirror...)
 	for range 2 {
 		disk.fails(t, 14, []string{"no space left on device", "sealift: hint: make room"}, append(mirror, "--no-space-check")...)
-		disk.fails(t, 11, nil, "sealift", "verify", "-q", disk.media, "--key", d.pub)
+		disk.fails(t, 14, []string{"nothing finished is on"}, "sealift", "verify", "-q", disk.media, "--key", d.pub)
 		checkBlobs(t, disk.seen(disk.media))
 	}
 	disk.run(t, "rm", ballast)
