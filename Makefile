@@ -50,8 +50,10 @@ vet:
 lint: $(TOOLS)/golangci-lint
 	$(TOOLS)/golangci-lint run --build-tags real ./...
 
+# What is measured in memory is measured without the detector, which takes many times it.
 test:
 	go test -race ./...
+	go test -run Memory ./internal/layout
 
 test-real: build images kernel tools ## tests with real registries, engines and tools; Debian, as root
 	PATH=$(TOOLS):$$PATH SEALIFT_BUILD=$(CURDIR)/build go test -tags real -count=1 -timeout 30m ./test/real/... ./internal/target/... ./internal/site/...
