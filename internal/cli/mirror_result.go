@@ -37,21 +37,16 @@ type mirrored struct {
 }
 
 type mirroredRoot struct {
-	Name      string         `json:"name"`
-	Digest    string         `json:"digest"`
-	Referrers int            `json:"referrers"`
-	Platforms []string       `json:"platforms,omitempty"`
-	Base      []mirroredBase `json:"base,omitempty"`
+	Name      string        `json:"name"`
+	Digest    string        `json:"digest"`
+	Referrers int           `json:"referrers"`
+	Platforms []string      `json:"platforms,omitempty"`
+	Base      []mirror.Base `json:"base,omitempty"`
 	// Replaces is the digest that the name had at the destination.
 	Replaces string `json:"replaces,omitempty"`
 	// LeftManifests are for platforms that are not carried.
 	LeftManifests int            `json:"leftManifests,omitempty"`
 	Parts         []mirroredPart `json:"parts"`
-}
-
-type mirroredBase struct {
-	Name   string `json:"name"`
-	Digest string `json:"digest"`
 }
 
 // mirroredPart counts the content that belongs to one image, or to the root itself,
@@ -75,12 +70,9 @@ func newMirrored(p *mirror.Plan, destination string) mirrored {
 		Copied: sum.Copied.Blobs, CopiedBytes: sum.Copied.Bytes, Damaged: sum.Damaged.Blobs,
 		Left: sum.Left.Blobs, LeftBytes: sum.Left.Bytes, Absent: sum.Absent.Blobs, AbsentBytes: sum.Absent.Bytes, ResumedBytes: sum.Partial}
 	for _, r := range p.Roots {
-		root := mirroredRoot{Name: r.Name, Digest: r.Descriptor.Digest.String(), Referrers: len(r.Referrers) + len(r.Tags), LeftManifests: len(r.Left), Parts: []mirroredPart{}}
+		root := mirroredRoot{Name: r.Name, Digest: r.Descriptor.Digest.String(), Referrers: len(r.Referrers) + len(r.Tags), Base: r.Base, LeftManifests: len(r.Left), Parts: []mirroredPart{}}
 		for _, platform := range r.Platforms {
 			root.Platforms = append(root.Platforms, mirror.FormatPlatform(platform))
-		}
-		for _, b := range r.Base {
-			root.Base = append(root.Base, mirroredBase{b.Name, b.Digest.String()})
 		}
 		m.Roots = append(m.Roots, root)
 	}
