@@ -326,7 +326,7 @@ func TestBlobRangeAbandoned(t *testing.T) {
 	}
 	req.Header.Set("Range", "bytes=0-0")
 	go func() { <-began; cancel() }()
-	if resp, err := http.DefaultClient.Do(req); !errors.Is(err, context.Canceled) {
+	if resp, err := client.Do(req); !errors.Is(err, context.Canceled) {
 		_ = resp.Body.Close()
 		t.Fatalf("abandoned request: %v, want context.Canceled", err)
 	}

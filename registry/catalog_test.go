@@ -232,7 +232,7 @@ func request(t testing.TB, method, url string, headers ...string) answer {
 		key, value, _ := strings.Cut(header, ": ")
 		req.Header.Set(key, value)
 	}
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := client.Do(req)
 	if err != nil {
 		t.Fatal(err)
 	}

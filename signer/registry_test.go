@@ -17,6 +17,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"oras.land/oras-go/v2/content"
 	"oras.land/oras-go/v2/registry/remote"
+	"oras.land/oras-go/v2/registry/remote/auth"
 
 	"github.com/sealift/sealift/signer"
 )
@@ -47,6 +48,8 @@ func newRepository(t testing.TB, referrersAPI bool) *remote.Repository {
 		t.Fatal(err)
 	}
 	repo.PlainHTTP = true
+	// The default client loses its connections whenever some other test server ends.
+	repo.Client = &auth.Client{Client: server.Client()}
 	return repo
 }
 

@@ -24,6 +24,7 @@ import (
 	"oras.land/oras-go/v2/errdef"
 	"oras.land/oras-go/v2/registry"
 	"oras.land/oras-go/v2/registry/remote"
+	"oras.land/oras-go/v2/registry/remote/auth"
 
 	"github.com/sealift/sealift/artifact"
 	"github.com/sealift/sealift/internal/publish"
@@ -32,7 +33,8 @@ import (
 
 // server is a registry in memory that notes what is written to it.
 type server struct {
-	host string
+	host   string
+	client *http.Client
 
 	mu     sync.Mutex
 	writes []string // METHOD PATH?QUERY of each request that writes
@@ -54,7 +56,8 @@ func newServer(t *testing.T) *server {
 		front.Close()
 		_ = store.Close()
 	})
-	s.host = strings.TrimPrefix(front.URL, "http://")
+	// The default client loses its connections whenever some other test server ends.
+	s.host, s.client = strings.TrimPrefix(front.URL, "http://"), front.Client()
 	return s
 }
 
@@ -65,6 +68,7 @@ func (s *server) repository(t *testing.T, name string) *remote.Repository {
 		t.Fatal(err)
 	}
 	repo.PlainHTTP = true
+	repo.Client = &auth.Client{Client: s.client}
 	return repo
 }
 
