@@ -6,9 +6,12 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
+	"sync"
 	"syscall"
 )
 
@@ -26,6 +29,10 @@ type disk struct {
 	root   *os.Root
 	before func(change) error // called ahead of each step; nil outside tests
 	weak   bool
+
+	mu      sync.Mutex
+	renamed map[string]bool // directories with names that are not durable yet
+	pending int64           // bytes of content under such names
 }
 
 // change is one step a writer is about to take.
@@ -240,12 +247,61 @@ func (d *disk) rename(from, to string) error {
 // supplant is rename to a name that is the layout's own: a directory that has it is
 // in the way, and is removed.
 func (d *disk) supplant(from, to string) error {
-	if info, err := d.root.Lstat(to); err == nil && info.IsDir() {
-		if err := d.removeTree(to); err != nil {
-			return err
-		}
+	if err := d.clear(to); err != nil {
+		return err
 	}
 	return d.rename(from, to)
+}
+
+// supplantSoon is supplant for a file of so many bytes, whose name is durable behind
+// the next flushNames, which is called here when there is much to lose: flushing a
+// directory for each of many small files takes as long as flushing the files.
+func (d *disk) supplantSoon(from, to string, size int64) error {
+	if d.weak {
+		return d.supplant(from, to)
+	}
+	if err := d.clear(to); err != nil {
+		return err
+	}
+	if err := d.move(from, to); err != nil {
+		return err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.renamed == nil {
+		d.renamed = map[string]bool{}
+	}
+	d.renamed[path.Dir(to)] = true
+	if d.pending += size; d.pending < flushBytes {
+		return nil
+	}
+	return d.flushRenamed()
+}
+
+// flushNames makes every name durable that supplantSoon gave.
+func (d *disk) flushNames() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.flushRenamed()
+}
+
+func (d *disk) flushRenamed() error {
+	for _, dir := range slices.Sorted(maps.Keys(d.renamed)) {
+		if err := d.syncDir(dir); err != nil {
+			return err
+		}
+		delete(d.renamed, dir)
+	}
+	d.pending = 0
+	return nil
+}
+
+// clear removes a directory that has a name of the layout's own.
+func (d *disk) clear(name string) error {
+	if info, err := d.root.Lstat(name); err == nil && info.IsDir() {
+		return d.removeTree(name)
+	}
+	return nil
 }
 
 // move is rename without making the names durable.

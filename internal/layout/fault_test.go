@@ -226,7 +226,7 @@ func TestEveryFault(t *testing.T) {
 	}
 	checkCrashed(t, sound.dir)
 	want := tree(t, sound.dir)
-	if sound.steps < 250 {
+	if sound.steps < 240 {
 		t.Errorf("the scenario has %d steps, want hundreds", sound.steps)
 	}
 	variants := map[string]struct {

@@ -13,8 +13,10 @@ import (
 	"oras.land/oras-go/v2/errdef"
 )
 
-// Ingest writes one blob, durably: when it returns nil, the blob has the
-// descriptor's size and digest and survives a power failure.
+// Ingest writes one blob: when it returns nil, the blob has the descriptor's size and
+// digest, and its bytes have reached the disk. Its name is durable behind the next
+// [Writer.Commit] or [Writer.Close]; before, a power failure takes the names of the
+// latest 8 MiB at most.
 //
 // It goes on where an interrupted Ingest stopped. The bytes on the disk are
 // hashed again, since after a power failure they may not be those that were

@@ -305,7 +305,7 @@ func (in *ingestion) finish() error {
 		if err := in.disk.removeTree(segmentsDir(in.desc.Digest)); err != nil {
 			return err
 		}
-		return in.disk.supplant(in.spans[0].partial, in.spans[0].final)
+		return in.disk.supplantSoon(in.spans[0].partial, in.spans[0].final, in.desc.Size)
 	}
 	if err := in.disk.removeTree(blobName(in.desc.Digest)); err != nil {
 		return err

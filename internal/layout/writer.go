@@ -335,6 +335,9 @@ func (w *Writer) commit(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := w.disk.flushNames(); err != nil {
+		return err
+	}
 	if err := w.save(raw); err != nil {
 		return err
 	}
@@ -420,8 +423,8 @@ func (w *Writer) tidySlots() error {
 	return w.removeSlots(func(n uint64) bool { return n != newest.Generation && n != before })
 }
 
-// Close releases the lock. Changes that were not committed are lost; blobs and
-// partial blobs stay. It may be called twice.
+// Close makes what was ingested durable and releases the lock. Changes that were not
+// committed are lost; blobs and partial blobs stay. It may be called twice.
 func (w *Writer) Close() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -432,8 +435,9 @@ func (w *Writer) Close() error {
 	if w.release == nil {
 		return w.disk.root.Close()
 	}
+	err := w.disk.flushNames()
 	w.removeEmptyDirs()
-	return errors.Join(w.release(), w.disk.root.Close())
+	return errors.Join(err, w.release(), w.disk.root.Close())
 }
 
 // removeEmptyDirs tidies up. Removing fails, as it should, where something is

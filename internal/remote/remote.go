@@ -56,7 +56,8 @@ type Client struct {
 	maxFetches int
 
 	mu    sync.Mutex
-	slots map[string]slots // by host
+	slots map[string]slots       // by host
+	repos map[string]*Repository // by name
 }
 
 // NewClient returns a client. It fails only when a Docker configuration is asked
@@ -85,6 +86,7 @@ func NewClient(opts Options) (*Client, error) {
 		plainHTTP:  opts.PlainHTTP,
 		maxFetches: opts.MaxFetches,
 		slots:      map[string]slots{},
+		repos:      map[string]*Repository{},
 	}
 	if opts.DockerConfig {
 		store, err := credentials.NewStoreFromDocker(credentials.StoreOptions{})
@@ -104,8 +106,14 @@ type Repository struct {
 	slots  slots
 }
 
-// Repository opens the repository called name, HOST/REPO.
+// Repository opens the repository called name, HOST/REPO, or returns the one that is
+// open: whether it has an API for referrers is asked once.
 func (c *Client) Repository(name string) (*Repository, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if open := c.repos[name]; open != nil {
+		return open, nil
+	}
 	repo, err := remote.NewRepository(name)
 	if err != nil {
 		return nil, fmt.Errorf("open repository %s: %w", name, err)
@@ -120,13 +128,13 @@ func (c *Client) Repository(name string) (*Repository, error) {
 	// One more than an answer may have, so that the bound of our own is met, which
 	// says so.
 	repo.MaxMetadataBytes = artifact.MaxManifestBytes + 1
-	return &Repository{repo, client, c.fetches(repo.Reference.Host())}, nil
+	opened := &Repository{repo, client, c.fetches(repo.Reference.Host())}
+	c.repos[name] = opened
+	return opened, nil
 }
 
-// fetches returns the slots of a registry.
+// fetches returns the slots of a registry; the caller has mu.
 func (c *Client) fetches(host string) slots {
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	if c.slots[host] == nil {
 		c.slots[host] = make(slots, c.maxFetches)
 	}
