@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
 	"oras.land/oras-go/v2/errdef"
 
 	"github.com/sealift/sealift/artifact"
@@ -146,44 +147,53 @@ func (c *copying) run(ctx context.Context, follow *mirror.Document) (err error) 
 
 // noteMoved tells of names that stand for something else at the destination now.
 func (c *copying) noteMoved(ctx context.Context, result *mirrored) error {
+	standing, err := c.standing()
+	if err != nil {
+		return err
+	}
+	was := make([]string, len(result.Roots))
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(lookups)
 	for i, r := range result.Roots {
 		loc, err := artifact.ParseLocation(r.Name)
 		if err != nil || loc.Tag == "" {
 			continue // by digest, which is never another's
 		}
-		was, err := c.standing(ctx, r.Name, loc.Tag)
-		if err != nil {
+		g.Go(func() error {
+			desc, err := standing(gctx, r.Name, loc.Tag)
+			if errors.Is(err, errdef.ErrNotFound) || artifact.IsDamage(err) {
+				return nil
+			}
+			was[i] = desc.Digest.String()
 			return err
-		}
-		if was != "" && was != r.Digest {
-			result.Roots[i].Replaces = was
-			c.out.Warn("%s is %s there now; the name is to be of %s", r.Name, was, r.Digest)
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	for i, r := range result.Roots {
+		if was[i] != "" && was[i] != r.Digest {
+			result.Roots[i].Replaces = was[i]
+			c.out.Warn("%s is %s there now; the name is to be of %s", r.Name, was[i], r.Digest)
 		}
 	}
 	return nil
 }
 
-// standing returns the digest that a name has at the destination, "" for none.
-func (c *copying) standing(ctx context.Context, name, tag string) (string, error) {
-	var resolve func() (ocispec.Descriptor, error)
+// standing returns what finds out which manifest has a name at the destination.
+func (c *copying) standing() (func(ctx context.Context, name, tag string) (ocispec.Descriptor, error), error) {
 	if c.to.Place == artifact.PlaceRegistry {
 		repo, err := c.client.Repository(c.to.Repository)
 		if err != nil {
-			return "", err
+			return nil, err
 		}
-		resolve = func() (ocispec.Descriptor, error) { return repo.Resolve(ctx, tag) }
-	} else {
-		l, err := layout.Open(c.to.Path)
-		if err != nil {
-			return "", nil //nolint:nilerr // nothing is there yet, and what else is wrong was found by opening it to write
-		}
-		resolve = func() (ocispec.Descriptor, error) { return l.Resolve(ctx, name) }
+		return func(ctx context.Context, _, tag string) (ocispec.Descriptor, error) { return repo.Resolve(ctx, tag) }, nil
 	}
-	desc, err := resolve()
-	if errors.Is(err, errdef.ErrNotFound) || artifact.IsDamage(err) {
-		return "", nil
+	l, err := layout.Open(c.to.Path)
+	if err != nil { // nothing is there yet, and what else is wrong was found by opening it to write
+		return func(context.Context, string, string) (ocispec.Descriptor, error) { return ocispec.Descriptor{}, errdef.ErrNotFound }, nil
 	}
-	return desc.Digest.String(), err
+	return func(ctx context.Context, name, _ string) (ocispec.Descriptor, error) { return l.Resolve(ctx, name) }, nil
 }
 
 // follow fails when the plan is not the one that was written down.
