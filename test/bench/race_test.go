@@ -184,17 +184,17 @@ func (r results) detail(names ...string) string {
 	return strings.Join(words, ", ")
 }
 
-// ratio returns our median to the fastest one of names.
-func (r results) ratio(names ...string) (ratio float64, fastest string) {
+// ratio returns the median of one to the fastest one of names.
+func (r results) ratio(of string, names ...string) (ratio float64, fastest string) {
 	for _, name := range names {
 		if len(r[name]) > 0 && (fastest == "" || r.seconds(name) < r.seconds(fastest)) {
 			fastest = name
 		}
 	}
-	if fastest == "" {
+	if fastest == "" || len(r[of]) == 0 {
 		return 0, ""
 	}
-	return r.seconds(ours) / r.seconds(fastest), fastest
+	return r.seconds(of) / r.seconds(fastest), fastest
 }
 
 // peak is the most memory of any of our runs, in MiB.
@@ -203,15 +203,16 @@ func (r results) peak() float64 {
 	return list[len(list)-1]
 }
 
-// recordRatio notes the ratio to the fastest of others.
-func recordRatio(b *testing.B, name string, r results, budget float64, others ...string) {
+// recordRatio notes the ratio of one to the fastest of others; at budget 0 there is
+// none.
+func recordRatio(b *testing.B, name string, r results, budget float64, of string, others ...string) {
 	b.Helper()
-	ratio, fastest := r.ratio(others...)
+	ratio, fastest := r.ratio(of, others...)
 	if fastest == "" {
-		row{name: name, missing: "nothing to compare with ran: " + strings.Join(others, ", ")}.record()
+		row{name: name, missing: "did not run: " + of + ", or what to compare with: " + strings.Join(others, ", ")}.record()
 		return
 	}
-	record(b, name, fastest, ratio, budget, "×", r.detail(append([]string{ours}, others...)...))
+	record(b, name, fastest, ratio, budget, "×", r.detail(append([]string{of}, others...)...))
 }
 
 // sealift returns the built program.

@@ -17,8 +17,9 @@ import (
 
 // The rows that a whole run makes, in this order.
 const (
-	rowMirror      = "mirror, registry to media, 2 GiB in 8 layers"
-	rowMirrorSync  = "the same, against crane and sync -f"
+	rowMirror      = "mirror, registry to media, 2 GiB in 8 layers, without flushing, as others do"
+	rowMirrorSync  = "the same, flushed"
+	rowMirrorBoth  = "the same, flushed, against what flushes nothing"
 	rowMirrorRAM   = "the same, peak memory"
 	rowWritten     = "the same, bytes written per byte of content"
 	rowSmall       = "mirror 60 small images"
@@ -35,11 +36,11 @@ const (
 )
 
 var allRows = []string{
-	rowMirror, rowMirrorSync, rowMirrorRAM, rowWritten, rowSmall, rowSmallAgain,
+	rowMirror, rowMirrorSync, rowMirrorBoth, rowMirrorRAM, rowWritten, rowSmall, rowSmallAgain,
 	rowLargeRAM, rowManyRAM, rowManyGrowth, rowVerify, rowVerifyRAM, rowVerifyGrow, rowKill,
 }
 
-// row is one line of the result. Value and budget are numbers of unit.
+// row is one line of the result. Value and budget, 0 for none, are numbers of unit.
 type row struct {
 	name, against string
 	value, budget float64
@@ -73,12 +74,15 @@ func (r row) cells() []string {
 	if r.missing != "" {
 		return []string{r.name, unmeasured, "", "", r.missing}
 	}
-	met := "no"
-	if r.value <= r.budget {
-		met = "yes"
-	}
 	number := func(v float64) string { return strings.TrimSpace(fmt.Sprintf("%.3g %s", v, r.unit)) }
-	return []string{r.name, cmp.Or(r.against, "-"), number(r.value), "≤ " + number(r.budget), met + "; " + r.detail}
+	budget, met := "≤ "+number(r.budget), "no; "
+	switch {
+	case r.budget == 0:
+		budget, met = "", ""
+	case r.value <= r.budget:
+		met = "yes; "
+	}
+	return []string{r.name, cmp.Or(r.against, "-"), number(r.value), budget, met + r.detail}
 }
 
 // markdown writes the rows; those that are not there are missing.
