@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/mod/semver"
+
+	"github.com/sealift/sealift/internal/document"
 )
 
 var (
@@ -51,35 +53,35 @@ func CompareVersions(a, b string) int { return semver.Compare("v"+a, "v"+b) }
 // checkHead reports what is wrong with the fields that say which app this is.
 func (t *Template) checkHead(f *findings) {
 	if t.APIVersion != APIVersion {
-		f.add("apiVersion", "want %s, got %q", APIVersion, t.APIVersion)
+		f.Add("apiVersion", "want %s, got %q", APIVersion, t.APIVersion)
 	}
 	if t.Kind != AppKind {
-		f.add("kind", "want %s, got %q", AppKind, t.Kind)
+		f.Add("kind", "want %s, got %q", AppKind, t.Kind)
 	}
 	if err := CheckID(t.ID); err != nil {
-		f.add("id", "%v", err)
+		f.Add("id", "%v", err)
 	}
 	if err := CheckVersion(t.Version); err != nil {
-		f.add("version", "%v", err)
+		f.Add("version", "%v", err)
 	}
 	for _, line := range []struct{ field, text string }{{"title", t.Title}, {"vendor", t.Vendor}} {
 		if strings.ContainsAny(line.text, "\r\n") {
-			f.add(line.field, "want one line")
+			f.Add(line.field, "want one line")
 		}
 	}
 	if len(t.Platforms) == 0 {
-		f.add("platforms", "want at least one platform, as linux/amd64")
+		f.Add("platforms", "want at least one platform, as linux/amd64")
 	}
 	if len(t.Platforms) > maxPlatforms {
-		f.add("platforms", "want at most %d platforms, got %d", maxPlatforms, len(t.Platforms))
+		f.Add("platforms", "want at most %d platforms, got %d", maxPlatforms, len(t.Platforms))
 		return
 	}
 	for i, p := range t.Platforms {
 		field := fmt.Sprintf("platforms[%d]", i)
 		if !platform.MatchString(p) {
-			f.add(field, "want a platform as linux/amd64, got %q", p)
+			f.Add(field, "want a platform as linux/amd64, got %q", p)
 		} else if slices.Contains(t.Platforms[:i], p) {
-			f.add(field, "%s is listed twice", p)
+			f.Add(field, "%s is listed twice", p)
 		}
 	}
 }
@@ -87,18 +89,18 @@ func (t *Template) checkHead(f *findings) {
 // checkBody reports everything else that is wrong with t beyond its shape.
 func (t *Template) checkBody(f *findings) {
 	for _, name := range sortedKeys(t.Parameters) {
-		t.Parameters[name].check(f, joinField("parameters", name), name)
+		t.Parameters[name].check(f, document.Join("parameters", name), name)
 	}
 	if len(t.Components) == 0 {
-		f.add("components", "want at least one component")
+		f.Add("components", "want at least one component")
 	}
 	if len(t.Components) > maxComponents {
-		f.add("components", "want at most %d components, got %d", maxComponents, len(t.Components))
+		f.Add("components", "want at most %d components, got %d", maxComponents, len(t.Components))
 		return
 	}
 	names := map[string]string{}
 	for _, key := range t.Keys() {
-		t.checkComponent(f, joinField("components", key), key, names)
+		t.checkComponent(f, document.Join("components", key), key, names)
 	}
 	t.checkCycles(f)
 	t.checkPublished(f)
@@ -108,64 +110,64 @@ func (t *Template) checkComponent(f *findings, field, key string, names map[stri
 	c := t.Components[key]
 	for _, name := range append([]string{key}, c.Aliases...) {
 		if !componentKey.MatchString(name) {
-			f.add(field, "want a key of lower-case letters, digits and -, starting with a letter, at most 40 long, got %q", name)
+			f.Add(field, "want a key of lower-case letters, digits and -, starting with a letter, at most 40 long, got %q", name)
 		}
 		if other, taken := names[name]; taken {
-			f.add(field, "the name %s belongs to component %s already", name, other)
+			f.Add(field, "the name %s belongs to component %s already", name, other)
 		}
 		names[name] = key
 	}
 	if _, err := ParseImage(c.Image); err != nil {
-		f.add(joinField(field, "image"), "want an image reference as registry.example.com/shop/web:1.0.0, got %q", c.Image)
+		f.Add(document.Join(field, "image"), "want an image reference as registry.example.com/shop/web:1.0.0, got %q", c.Image)
 	}
 	switch c.Kind {
 	case "", KindService, KindStateful, KindDaemon, KindJob, KindCron:
 	default:
-		f.add(joinField(field, "kind"), "want service, stateful, daemon, job or cron, got %q", c.Kind)
+		f.Add(document.Join(field, "kind"), "want service, stateful, daemon, job or cron, got %q", c.Kind)
 	}
 	if strings.ContainsAny(c.User, "\r\n\t ") {
-		f.add(joinField(field, "user"), "want a user as 1000, 1000:1000 or app, got %q", c.User)
+		f.Add(document.Join(field, "user"), "want a user as 1000, 1000:1000 or app, got %q", c.User)
 	}
 	if c.Replicas < 0 || c.Replicas > 1000 {
-		f.add(joinField(field, "replicas"), "want a number from 1 to 1000, got %d", c.Replicas)
+		f.Add(document.Join(field, "replicas"), "want a number from 1 to 1000, got %d", c.Replicas)
 	}
 	for i, x := range c.Entrypoint {
-		t.checkText(f, fmt.Sprintf("%s[%d]", joinField(field, "entrypoint"), i), key, x)
+		t.checkText(f, fmt.Sprintf("%s[%d]", document.Join(field, "entrypoint"), i), key, x)
 	}
 	for i, x := range c.Args {
-		t.checkText(f, fmt.Sprintf("%s[%d]", joinField(field, "args"), i), key, x)
+		t.checkText(f, fmt.Sprintf("%s[%d]", document.Join(field, "args"), i), key, x)
 	}
 	for _, name := range sortedKeys(c.Env) {
-		at := joinField(joinField(field, "env"), name)
+		at := document.Join(document.Join(field, "env"), name)
 		checkEnvName(f, at, name)
 		t.checkText(f, at, key, c.Env[name].Text)
 	}
 	for _, name := range sortedKeys(c.Exports) {
-		at := joinField(joinField(field, "exports"), name)
+		at := document.Join(document.Join(field, "exports"), name)
 		checkEnvName(f, at, name)
 		t.checkText(f, at, key, c.Exports[name])
 	}
-	c.checkPorts(f, joinField(field, "ports"), key, t)
+	c.checkPorts(f, document.Join(field, "ports"), key, t)
 	c.checkPaths(f, field)
-	c.checkHealth(f, joinField(field, "health"))
+	c.checkHealth(f, document.Join(field, "health"))
 	if c.Resources != nil {
-		c.Resources.check(f, joinField(field, "resources"))
+		c.Resources.check(f, document.Join(field, "resources"))
 	}
 	for _, dep := range sortedKeys(c.DependsOn) {
-		t.checkDependency(f, joinField(joinField(field, "dependsOn"), dep), key, dep, c.DependsOn[dep])
+		t.checkDependency(f, document.Join(document.Join(field, "dependsOn"), dep), key, dep, c.DependsOn[dep])
 	}
 }
 
 func checkEnvName(f *findings, field, name string) {
 	if !envName.MatchString(name) {
-		f.add(field, "want a name of letters, digits and _, not starting with a digit")
+		f.Add(field, "want a name of letters, digits and _, not starting with a digit")
 	}
 }
 
 // checkText reports references of a text of component key that name nothing.
 func (t *Template) checkText(f *findings, field, key string, x Text) {
 	for _, p := range x.parts {
-		if f.full() {
+		if f.Full() {
 			return
 		}
 		if p.ref != nil {
@@ -178,7 +180,7 @@ func (t *Template) checkText(f *findings, field, key string, x Text) {
 func (t *Template) checkReference(f *findings, field, self string, r Reference) {
 	if r.Scope == ScopeParameter {
 		if _, ok := t.Parameters[r.Name]; !ok {
-			f.add(field, "%s: no such parameter%s", r, suggest(f, r.Name, t.Parameters))
+			f.Add(field, "%s: no such parameter%s", r, document.Suggest(f.Findings, r.Name, t.Parameters))
 		}
 		return
 	}
@@ -188,17 +190,17 @@ func (t *Template) checkReference(f *findings, field, self string, r Reference) 
 	}
 	c, ok := t.Components[key]
 	if !ok {
-		f.add(field, "%s: no component %s%s", r, key, suggest(f, key, t.Components))
+		f.Add(field, "%s: no component %s%s", r, key, document.Suggest(f.Findings, key, t.Components))
 		return
 	}
 	switch r.Scope {
 	case ScopePort:
 		if _, ok := c.Ports[r.Name]; !ok {
-			f.add(field, "%s: component %s has no port %s%s", r, key, r.Name, suggest(f, r.Name, c.Ports))
+			f.Add(field, "%s: component %s has no port %s%s", r, key, r.Name, document.Suggest(f.Findings, r.Name, c.Ports))
 		}
 	case ScopeExport:
 		if _, ok := c.Exports[r.Name]; !ok {
-			f.add(field, "%s: component %s exports no %s%s", r, key, r.Name, suggest(f, r.Name, c.Exports))
+			f.Add(field, "%s: component %s exports no %s%s", r, key, r.Name, document.Suggest(f.Findings, r.Name, c.Exports))
 		}
 	}
 }
@@ -207,27 +209,27 @@ func (c Component) checkPorts(f *findings, field, key string, t *Template) {
 	taken := map[string]string{}
 	for _, name := range sortedKeys(c.Ports) {
 		p := c.Ports[name]
-		at := joinField(field, name)
+		at := document.Join(field, name)
 		if !portName.MatchString(name) {
-			f.add(at, "want a port name of lower-case letters, digits and -, at most 15 long")
+			f.Add(at, "want a port name of lower-case letters, digits and -, at most 15 long")
 		}
 		if p.Port < 1 || p.Port > 65535 {
-			f.add(joinField(at, "port"), "want a port from 1 to 65535, got %d", p.Port)
+			f.Add(document.Join(at, "port"), "want a port from 1 to 65535, got %d", p.Port)
 		}
 		if p.Protocol != "" && p.Protocol != "tcp" && p.Protocol != "udp" {
-			f.add(joinField(at, "protocol"), "want tcp or udp, got %q", p.Protocol)
+			f.Add(document.Join(at, "protocol"), "want tcp or udp, got %q", p.Protocol)
 		}
 		id := fmt.Sprintf("%d/%s", p.Port, protocol(p))
 		if other, dup := taken[id]; dup && p.Port > 0 {
-			f.add(at, "%s is the number of port %s already", id, other)
+			f.Add(at, "%s is the number of port %s already", id, other)
 		}
 		taken[id] = name
 		if p.Publish == nil {
 			continue
 		}
-		t.checkText(f, joinField(at, "publish"), key, p.Publish.Text)
+		t.checkText(f, document.Join(at, "publish"), key, p.Publish.Text)
 		if c.Replicas > 1 {
-			f.add(joinField(at, "publish"), "a published port cannot be shared by %d replicas on one host", c.Replicas)
+			f.Add(document.Join(at, "publish"), "a published port cannot be shared by %d replicas on one host", c.Replicas)
 		}
 	}
 }
@@ -250,22 +252,22 @@ func (t *Template) checkPublished(f *findings) {
 			if p.Publish == nil {
 				continue
 			}
-			at := joinField(joinField(joinField(joinField("components", key), "ports"), name), "publish")
+			at := document.Join(document.Join(document.Join(document.Join("components", key), "ports"), name), "publish")
 			v, err := p.Publish.expand(t.defaultOf, maxPortBytes)
 			if errors.Is(err, errTooLong) {
-				f.add(at, "want a port from 1 to 65535, got more than %d characters", maxPortBytes)
+				f.Add(at, "want a port from 1 to 65535, got more than %d characters", maxPortBytes)
 				continue
 			} else if err != nil {
 				continue // chosen by the site, or reported as a bad reference
 			}
 			n, ok := Parameter{Type: "integer"}.convert(v)
 			if port, isInt := n.(int64); !ok || !isInt || port < 1 || port > 65535 {
-				f.add(at, "want a port from 1 to 65535, got %s", Format(v))
+				f.Add(at, "want a port from 1 to 65535, got %s", Format(v))
 				continue
 			}
 			id := fmt.Sprintf("%d/%s", n, protocol(p))
 			if other, dup := taken[id]; dup {
-				f.add(at, "port %s of the host is taken by %s already", id, other)
+				f.Add(at, "port %s of the host is taken by %s already", id, other)
 			}
 			taken[id] = key + "." + name
 		}
@@ -293,48 +295,48 @@ func validSource(s string) bool {
 func (c Component) checkPaths(f *findings, field string) {
 	taken := map[string]string{}
 	claim := func(at, p string) {
-		if len(p) > maxNameBytes {
-			f.add(at, "want a path of at most %d bytes, got %d", maxNameBytes, len(p))
+		if len(p) > document.MaxNameBytes {
+			f.Add(at, "want a path of at most %d bytes, got %d", document.MaxNameBytes, len(p))
 			return
 		}
 		if !path.IsAbs(p) || path.Clean(p) != p || p == "/" || strings.ContainsAny(p, ":\n\r\x00") {
-			f.add(at, "want an absolute path inside the container, without . or .., got %q", p)
+			f.Add(at, "want an absolute path inside the container, without . or .., got %q", p)
 			return
 		}
 		if other, dup := taken[p]; dup {
-			f.add(at, "%s is the path of %s already", p, other)
+			f.Add(at, "%s is the path of %s already", p, other)
 		}
 		taken[p] = at
 		for up := path.Dir(p); up != "/"; up = path.Dir(up) {
 			if _, isFile := c.Files[up]; isFile {
-				f.add(at, "lies below the file %s", up)
+				f.Add(at, "lies below the file %s", up)
 			}
 		}
 	}
 	for _, target := range sortedKeys(c.Files) {
 		file := c.Files[target]
-		at := joinField(joinField(field, "files"), target)
+		at := document.Join(document.Join(field, "files"), target)
 		claim(at, target)
 		if !validSource(file.Source) {
-			f.add(joinField(at, "source"), "want a path beside app.yaml that stays inside its directory, with forward slashes, got %q", file.Source)
+			f.Add(document.Join(at, "source"), "want a path beside app.yaml that stays inside its directory, with forward slashes, got %q", file.Source)
 		}
 		if file.Mode != "" && !octalMode.MatchString(file.Mode) {
-			f.add(joinField(at, "mode"), "want an octal mode in quotes, as \"0444\", got %q", file.Mode)
+			f.Add(document.Join(at, "mode"), "want an octal mode in quotes, as \"0444\", got %q", file.Mode)
 		}
 		if file.UID < 0 || file.GID < 0 || file.UID > math.MaxInt32 || file.GID > math.MaxInt32 {
-			f.add(at, "want uid and gid from 0 to 2147483647")
+			f.Add(at, "want uid and gid from 0 to 2147483647")
 		}
 	}
 	for _, name := range sortedKeys(c.Volumes) {
 		v := c.Volumes[name]
-		at := joinField(joinField(field, "volumes"), name)
+		at := document.Join(document.Join(field, "volumes"), name)
 		if !componentKey.MatchString(name) {
-			f.add(at, "want a volume name of lower-case letters, digits and -")
+			f.Add(at, "want a volume name of lower-case letters, digits and -")
 		}
-		claim(joinField(at, "path"), v.Path)
+		claim(document.Join(at, "path"), v.Path)
 		if v.Size != "" {
 			if _, err := Quantity(v.Size); err != nil {
-				f.add(joinField(at, "size"), "%v", err)
+				f.Add(document.Join(at, "size"), "%v", err)
 			}
 		}
 	}
@@ -348,30 +350,30 @@ func (c Component) checkHealth(f *findings, field string) {
 	given := 0
 	if h.HTTP != nil {
 		given++
-		c.checkHealthPort(f, joinField(joinField(field, "http"), "port"), h.HTTP.Port)
+		c.checkHealthPort(f, document.Join(document.Join(field, "http"), "port"), h.HTTP.Port)
 		if h.HTTP.Path != "" && (!strings.HasPrefix(h.HTTP.Path, "/") || strings.ContainsAny(h.HTTP.Path, "\r\n\t ")) {
-			f.add(joinField(joinField(field, "http"), "path"), "want a path that starts with /, got %q", h.HTTP.Path)
+			f.Add(document.Join(document.Join(field, "http"), "path"), "want a path that starts with /, got %q", h.HTTP.Path)
 		}
 	}
 	if h.TCP != "" {
 		given++
-		c.checkHealthPort(f, joinField(field, "tcp"), h.TCP)
+		c.checkHealthPort(f, document.Join(field, "tcp"), h.TCP)
 	}
 	if h.Exec != nil {
 		given++
 		if len(h.Exec) == 0 {
-			f.add(joinField(field, "exec"), "want a command")
+			f.Add(document.Join(field, "exec"), "want a command")
 		}
 	}
 	if given != 1 {
-		f.add(field, "want exactly one of http, tcp and exec, got %d", given)
+		f.Add(field, "want exactly one of http, tcp and exec, got %d", given)
 	}
 	if h.Retries < 0 || h.Retries > 10_000 {
-		f.add(joinField(field, "retries"), "want a number from 1 to 10000, got %d", h.Retries)
+		f.Add(document.Join(field, "retries"), "want a number from 1 to 10000, got %d", h.Retries)
 	}
 	for name, d := range map[string]Duration{"interval": h.Interval, "timeout": h.Timeout, "startPeriod": h.StartPeriod} {
 		if v, err := time.ParseDuration(string(d)); d != "" && (err != nil || v <= 0 || v > time.Hour) {
-			f.add(joinField(field, name), "want a duration up to 1h, as 5s, got %q", d)
+			f.Add(document.Join(field, name), "want a duration up to 1h, as 5s, got %q", d)
 		}
 	}
 }
@@ -379,21 +381,21 @@ func (c Component) checkHealth(f *findings, field string) {
 func (c Component) checkHealthPort(f *findings, field, name string) {
 	p, ok := c.Ports[name]
 	if !ok {
-		f.add(field, "no port %q in this component%s", name, suggest(f, name, c.Ports))
+		f.Add(field, "no port %q in this component%s", name, document.Suggest(f.Findings, name, c.Ports))
 	} else if protocol(p) != "tcp" {
-		f.add(field, "want a tcp port, %s is %s", name, p.Protocol)
+		f.Add(field, "want a tcp port, %s is %s", name, p.Protocol)
 	}
 }
 
 func (r Resources) check(f *findings, field string) {
 	if r.CPU != "" {
 		if _, err := Cores(r.CPU); err != nil {
-			f.add(joinField(field, "cpu"), "%v", err)
+			f.Add(document.Join(field, "cpu"), "%v", err)
 		}
 	}
 	if r.Memory != "" {
 		if n, err := Quantity(r.Memory); err != nil || n < 4<<20 {
-			f.add(joinField(field, "memory"), "want at least 4Mi, as 256Mi or 1G, got %q", r.Memory)
+			f.Add(document.Join(field, "memory"), "want at least 4Mi, as 256Mi or 1G, got %q", r.Memory)
 		}
 	}
 }
@@ -402,14 +404,14 @@ func (t *Template) checkDependency(f *findings, field, key, dep string, want Con
 	c, ok := t.Components[dep]
 	switch {
 	case dep == key:
-		f.add(field, "a component cannot wait for itself")
+		f.Add(field, "a component cannot wait for itself")
 	case !ok:
-		f.add(field, "no component %s%s", dep, suggest(f, dep, t.Components))
+		f.Add(field, "no component %s%s", dep, document.Suggest(f.Findings, dep, t.Components))
 	case want == Healthy && c.Health == nil:
-		f.add(field, "waits for %s to be healthy, but %s has no health check", dep, dep)
+		f.Add(field, "waits for %s to be healthy, but %s has no health check", dep, dep)
 	case want == Completed && c.Kind != KindJob:
-		f.add(field, "waits for %s to complete, but %s is not of kind job", dep, dep)
+		f.Add(field, "waits for %s to complete, but %s is not of kind job", dep, dep)
 	case want != Started && want != Healthy && want != Completed:
-		f.add(field, "want started, healthy or completed, got %q", want)
+		f.Add(field, "want started, healthy or completed, got %q", want)
 	}
 }

@@ -3,6 +3,8 @@ package artifact
 import (
 	"slices"
 	"strings"
+
+	"github.com/sealift/sealift/internal/document"
 )
 
 // checkCycles reports components that wait for each other in a ring, and
@@ -12,8 +14,8 @@ func (t *Template) checkCycles(f *findings) {
 	for key, c := range t.Components {
 		waits[key] = slices.DeleteFunc(sortedKeys(c.DependsOn), func(dep string) bool { return dep == key })
 	}
-	for _, ring := range rings(waits, maxFindings) {
-		f.add(joinField(joinField(joinField("components", ring[0]), "dependsOn"), ring[1%len(ring)]),
+	for _, ring := range rings(waits, document.MaxFindings) {
+		f.Add(document.Join(document.Join(document.Join("components", ring[0]), "dependsOn"), ring[1%len(ring)]),
 			"components wait for each other: %s", strings.Join(append(ring, ring[0]), " → "))
 	}
 	// One node per export, named component.exports.NAME.
@@ -29,8 +31,8 @@ func (t *Template) checkCycles(f *findings) {
 			}
 		}
 	}
-	for _, ring := range rings(made, maxFindings) {
-		f.add("components."+ring[0], "exports are made of each other: %s", strings.Join(append(ring, ring[0]), " → "))
+	for _, ring := range rings(made, document.MaxFindings) {
+		f.Add("components."+ring[0], "exports are made of each other: %s", strings.Join(append(ring, ring[0]), " → "))
 	}
 }
 

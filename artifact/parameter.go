@@ -8,55 +8,57 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/sealift/sealift/internal/document"
 )
 
 func (p Parameter) check(f *findings, field, name string) {
 	if !parameterName.MatchString(name) {
-		f.add(field, "want a parameter name of letters, digits and _, starting with a letter")
+		f.Add(field, "want a parameter name of letters, digits and _, starting with a letter")
 	}
 	switch p.Type {
 	case "string", "integer", "number", "boolean":
 	default:
-		f.add(joinField(field, "type"), "want string, integer, number or boolean, got %q", p.Type)
+		f.Add(document.Join(field, "type"), "want string, integer, number or boolean, got %q", p.Type)
 		return
 	}
 	if p.Generate != nil && (p.Generate.Length < 8 || p.Generate.Length > 256) {
-		f.add(joinField(field, "generate"), "want a length from 8 to 256, got %d", p.Generate.Length)
+		f.Add(document.Join(field, "generate"), "want a length from 8 to 256, got %d", p.Generate.Length)
 	}
 	if p.Generate != nil && (p.Type != "string" || p.Default != nil) {
-		f.add(joinField(field, "generate"), "is for strings without a default")
+		f.Add(document.Join(field, "generate"), "is for strings without a default")
 	}
 	if numeric := p.Type == "integer" || p.Type == "number"; !numeric && (p.Minimum != nil || p.Maximum != nil) {
-		f.add(field, "minimum and maximum are for integers and numbers")
+		f.Add(field, "minimum and maximum are for integers and numbers")
 	}
 	if p.Type != "string" && p.Pattern != "" {
-		f.add(joinField(field, "pattern"), "is for strings")
+		f.Add(document.Join(field, "pattern"), "is for strings")
 	}
 	if p.Minimum != nil && p.Maximum != nil && *p.Minimum > *p.Maximum {
-		f.add(joinField(field, "minimum"), "is above the maximum, %s", Format(*p.Maximum))
+		f.Add(document.Join(field, "minimum"), "is above the maximum, %s", Format(*p.Maximum))
 	}
 	if p.Pattern != "" && f.work > maxMatchingWork {
 		return // reported; compiling is what costs
 	}
 	re, err := p.pattern()
 	if err != nil {
-		f.add(joinField(field, "pattern"), "want an RE2 expression: %v", err)
+		f.Add(document.Join(field, "pattern"), "want an RE2 expression: %v", err)
 		return
 	}
 	if f.work += p.matchingWork(); f.work > maxMatchingWork && p.Pattern != "" {
-		f.add(joinField(field, "pattern"), "the patterns and what they are to match are too large; shorten them")
+		f.Add(document.Join(field, "pattern"), "the patterns and what they are to match are too large; shorten them")
 		return
 	}
 	bare := p
 	bare.Enum = nil
 	for i, v := range p.Enum {
 		if _, err := bare.accept(v, re); err != nil {
-			f.add(fmt.Sprintf("%s[%d]", joinField(field, "enum"), i), "%v", err)
+			f.Add(fmt.Sprintf("%s[%d]", document.Join(field, "enum"), i), "%v", err)
 		}
 	}
 	if p.Default != nil {
 		if _, err := p.accept(p.Default, re); err != nil {
-			f.add(joinField(field, "default"), "%v", err)
+			f.Add(document.Join(field, "default"), "%v", err)
 		}
 	}
 }
@@ -182,7 +184,7 @@ func (p Parameter) convert(v any) (any, bool) {
 	if p.Type == "number" {
 		return n, !math.IsNaN(n) && !math.IsInf(n, 0)
 	}
-	return int64(n), n == math.Trunc(n) && math.Abs(n) <= maxInteger
+	return int64(n), n == math.Trunc(n) && math.Abs(n) <= document.MaxInteger
 }
 
 func (p Parameter) inRange(n float64) bool {

@@ -5,17 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"reflect"
-	"regexp"
-	"slices"
-	"strconv"
-	"strings"
 	"unicode/utf8"
 
 	"github.com/cyberphone/json-canonicalization/go/src/webpki.org/jsoncanonicalizer"
-	"go.yaml.in/yaml/v3"
+
+	"github.com/sealift/sealift/internal/document"
 )
 
 // App is a template with everything it needs apart from the images.
@@ -27,34 +22,81 @@ type App struct {
 	Files map[string][]byte
 }
 
+// Finding is one thing wrong with a template.
+type Finding = document.Finding
+
+// FindingsError carries every finding of a template, in the order of the file.
+type FindingsError = document.FindingsError
+
+// findings collects what is wrong with one template.
+type findings struct {
+	*document.Findings
+	// work counts what matching values against patterns has cost.
+	work int
+}
+
+var templateForm = document.Form{
+	Name: "template", MaxBytes: MaxConfigBytes, Start: "apiVersion: " + APIVersion,
+	Map: "apiVersion, kind, id, version and components",
+}
+
+// setter is a type that reads one scalar in a form of its own.
+type setter interface{ set(raw any) error }
+
+// shorthand is a structure that may be written as one scalar too.
+type shorthand interface{ short(raw any) error }
+
+var templateRules = document.Rules{
+	Scalar: func(target, raw any) (known bool, err error) {
+		s, known := target.(setter)
+		if known {
+			err = s.set(raw)
+		}
+		return known, err
+	},
+	Short: func(target, raw any) (known bool, err error) {
+		s, known := target.(shorthand)
+		if known {
+			err = s.short(raw)
+		}
+		return known, err
+	},
+	Reserved: reserved,
+}
+
+// reserved reports whether name under field has a meaning planned for it.
+func reserved(field, name string) bool {
+	switch name {
+	case "charts", "manifests", "routes", "hooks", "configGroups", "requiresApps", "upgrade":
+		return field == ""
+	case "overrides":
+		return document.Parent(field) == "components"
+	}
+	return false
+}
+
 // ParseTemplate reads an authored template, the bytes of the file called name,
 // with its carried files from dir. It reports everything wrong at once as a
 // [FindingsError]. Pass [os.Root.FS], which follows no link out of the directory, as dir.
 func ParseTemplate(name string, data []byte, dir fs.FS) (*App, error) {
-	f := &findings{file: name, at: map[string]position{}}
-	root := yamlRoot(data, f)
-	if root == nil {
-		return nil, f.err()
-	}
-	d := newDecoder(f)
-	tree := d.tree(root, "", 0).(map[string]any)
-	if d.endless {
-		return nil, f.err()
+	f := &findings{Findings: document.New(name)}
+	d := document.NewDecoder(f.Findings, templateRules)
+	tree, ok := d.Parse(data, templateForm)
+	if !ok {
+		return nil, f.Err()
 	}
 	t := &Template{}
-	d.decode(tree, reflect.ValueOf(t).Elem(), "")
+	d.Decode(tree, t)
 	if t.Requires != nil {
-		f.add("requires", "is computed at publish; remove it")
+		f.Add("requires", "is computed at publish; remove it")
 	}
-	shape, more := f.list, f.more
-	f.list, f.more = nil, false
-	t.checkHead(f)
-	t.checkBody(f)
-	files := t.readFiles(dir, f)
-	// A value that could not be had must not be reported twice.
-	f.more = f.more || more
-	f.list = append(shape, slices.DeleteFunc(f.list, func(x Finding) bool { return d.isBroken(x.Field) })...)
-	if err := f.err(); err != nil {
+	var files map[string][]byte
+	f.Beside(d.IsBroken, func() {
+		t.checkHead(f)
+		t.checkBody(f)
+		files = t.readFiles(dir, f)
+	})
+	if err := f.Err(); err != nil {
 		return nil, err
 	}
 	config, err := encodeConfig(t, tree)
@@ -76,9 +118,9 @@ func ParseConfig(config []byte) (*Template, error) {
 	if err := json.Unmarshal(config, &raw); err != nil {
 		return nil, fmt.Errorf("parse template: %w", err)
 	}
-	f := &findings{file: "template", at: map[string]position{}, stored: true}
-	d := newDecoder(f)
-	raw, err := d.storedTree(raw, 0)
+	f := &findings{Findings: document.NewStored("template")}
+	d := document.NewDecoder(f.Findings, templateRules)
+	raw, err := d.StoredTree(raw, 0)
 	if err != nil {
 		return nil, fmt.Errorf("parse template: %w", err)
 	}
@@ -91,16 +133,16 @@ func ParseConfig(config []byte) (*Template, error) {
 		return nil, errors.New("parse template: want RFC 8785 canonical JSON")
 	}
 	t := &Template{}
-	d.decode(tree, reflect.ValueOf(t).Elem(), "")
+	d.Decode(tree, t)
 	if len(t.UnknownFeatures()) > 0 {
 		// A later version may have put anything into the rest; what is
 		// understood of it is shown, and it is never rendered.
-		f.list, f.more = nil, false
+		f.Forget()
 	} else {
 		t.checkBody(f)
 	}
 	t.checkHead(f)
-	if err := f.err(); err != nil {
+	if err := f.Err(); err != nil {
 		return nil, err
 	}
 	return t, nil
@@ -132,58 +174,6 @@ func encodeConfig(t *Template, tree map[string]any) ([]byte, error) {
 	return canonical, nil
 }
 
-// yamlRoot returns the map that is the one document of data, or reports why
-// there is none and returns nil.
-func yamlRoot(data []byte, f *findings) *yaml.Node {
-	if len(data) > MaxConfigBytes {
-		f.add("", "template is %d bytes, more than the %d accepted", len(data), MaxConfigBytes)
-		return nil
-	}
-	dec := yaml.NewDecoder(bytes.NewReader(data))
-	var doc, more yaml.Node
-	if err := dec.Decode(&doc); errors.Is(err, io.EOF) {
-		f.add("", "the file is empty; want a template that starts with apiVersion: %s", APIVersion)
-		return nil
-	} else if err != nil {
-		pos, message := yamlError(err)
-		f.addAt(pos, "", "%s", message)
-		return nil
-	}
-	if err := dec.Decode(&more); !errors.Is(err, io.EOF) {
-		f.addAt(position{more.Line, more.Column}, "", "want one YAML document, got several")
-		return nil
-	}
-	root := doc.Content[0]
-	if root.Kind != yaml.MappingNode || root.Tag != "!!map" {
-		f.addAt(position{root.Line, root.Column}, "", "want a map with apiVersion, kind, id, version and components")
-		return nil
-	}
-	return root
-}
-
-var (
-	yamlLine = regexp.MustCompile(`^line (\d+): `)
-	// The library counts the lines of the errors of its grammar from 0, those
-	// of its scanner from 1.
-	yamlGrammar = regexp.MustCompile(`^did not find expected (',' or|'-' indicator|key|node content|<)`)
-)
-
-// yamlError digs the line out of a syntax error, which the library gives as
-// text only.
-func yamlError(err error) (position, string) {
-	message := strings.TrimPrefix(err.Error(), "yaml: ")
-	m := yamlLine.FindStringSubmatch(message)
-	if m == nil {
-		return position{}, message
-	}
-	message = message[len(m[0]):]
-	n, _ := strconv.Atoi(m[1]) // 0 for a number beyond any file
-	if yamlGrammar.MatchString(message) {
-		n++
-	}
-	return position{n, 1}, message
-}
-
 // readFiles reads each carried file once and checks the references in those
 // that are templates.
 func (t *Template) readFiles(dir fs.FS, f *findings) map[string][]byte {
@@ -193,7 +183,7 @@ func (t *Template) readFiles(dir fs.FS, f *findings) map[string][]byte {
 		c := t.Components[key]
 		for _, target := range sortedKeys(c.Files) {
 			file := c.Files[target]
-			field := joinField(joinField(joinField(joinField("components", key), "files"), target), "source")
+			field := document.Join(document.Join(document.Join(document.Join("components", key), "files"), target), "source")
 			if !validSource(file.Source) {
 				continue // reported by the checks
 			}
@@ -201,12 +191,12 @@ func (t *Template) readFiles(dir fs.FS, f *findings) map[string][]byte {
 			if !read {
 				var err error
 				if data, err = readFile(dir, file.Source); err != nil {
-					f.add(field, "%v", err)
+					f.Add(field, "%v", err)
 					continue
 				}
 				files[file.Source] = data
 				if total += len(data); total > MaxFilesBytes {
-					f.add(field, "the files are more than the %d bytes a release carries; put them in the image", MaxFilesBytes)
+					f.Add(field, "the files are more than the %d bytes a release carries; put them in the image", MaxFilesBytes)
 					return files
 				}
 			}
@@ -214,12 +204,12 @@ func (t *Template) readFiles(dir fs.FS, f *findings) map[string][]byte {
 				continue
 			}
 			if !utf8.Valid(data) {
-				f.add(field, "%s is not UTF-8 text, which a template must be", file.Source)
+				f.Add(field, "%s is not UTF-8 text, which a template must be", file.Source)
 				continue
 			}
 			text, err := ParseText(string(data))
 			if err != nil {
-				f.add(field, "%s: %v", file.Source, err)
+				f.Add(field, "%s: %v", file.Source, err)
 				continue
 			}
 			t.checkText(f, field, key, text)

@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/sealift/sealift/internal/document"
 )
 
 // APIVersion and AppKind head every template of this format.
@@ -286,7 +288,7 @@ func Quantity(s string) (int64, error) {
 		}
 	}
 	n, err := parseDecimal(num)
-	if err != nil || n*factor > maxInteger {
+	if err != nil || n*factor > document.MaxInteger {
 		return 0, fmt.Errorf("want a size as 512Mi or 1G, got %q", s)
 	}
 	return int64(n * factor), nil
@@ -313,10 +315,6 @@ func parseDecimal(s string) (float64, error) {
 	}
 	return strconv.ParseFloat(s, 64)
 }
-
-// maxInteger is the largest integer that JSON tells from its neighbours
-// (RFC 8785, appendix D).
-const maxInteger = 1<<53 - 1
 
 // Format writes a parameter's or a reference's value the way it stands in text.
 func Format(v any) string {

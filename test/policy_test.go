@@ -25,6 +25,7 @@ const module = "github.com/sealift/sealift/"
 // lines. Change it in a commit of its own that says why, together with
 // docs/ARCHITECTURE.md.
 var layers = [][]string{
+	{"internal/document"},
 	{"artifact"},
 	{"internal/layout", "internal/remote", "internal/remote/remotetest", "internal/archive"},
 	{"signer"},
@@ -229,7 +230,7 @@ var directModules = map[string]string{
 	"github.com/spf13/cobra":                            "the command line",
 	"github.com/vbauerster/cupwriter":                   "the terminal as mpb sees it",
 	"github.com/vbauerster/mpb/v8":                      "bars on a terminal",
-	"go.yaml.in/yaml/v3":                                "templates, with the position of every value",
+	"go.yaml.in/yaml/v3":                                "documents that people write, with the position of every value",
 	"golang.org/x/mod":                                  "SemVer",
 	"golang.org/x/sync":                                 "errgroup",
 	"golang.org/x/sys":                                  "limits of file systems, and dropping the page cache",

@@ -1,13 +1,18 @@
-package artifact
+// Package document reads documents that people write, strictly: YAML into Go
+// values, and stored JSON likewise. Everything that is wrong is reported at once,
+// each with its file, line and column and, where one is close, the name that was
+// meant. Input may be hostile: sizes, depth, aliases and what is told are bounded.
+package document
 
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 )
 
-// Finding is one thing wrong with a template: where, what, and what was
+// Finding is one thing wrong with a document: where, what, and what was
 // expected instead.
 type Finding struct {
 	File string `json:"file"`
@@ -32,7 +37,7 @@ func (f Finding) String() string {
 	return b.String() + ": " + f.Message
 }
 
-// FindingsError carries every finding of a template, in the order of the file.
+// FindingsError carries every finding of a document, in the order of the file.
 type FindingsError []Finding
 
 // Error lists the findings, one a line.
@@ -44,50 +49,75 @@ func (e FindingsError) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-type position struct{ line, column int }
+// Position is a place in a file, counted from 1; the zero value is none.
+type Position struct{ Line, Column int }
 
 // Bounds on what is told about one document. A hostile release may be wrong in
 // hundreds of thousands of places, each with a name of any length.
 const (
-	maxFindings     = 100
+	MaxFindings     = 100
 	maxFindingBytes = 1000 // of a message, and of a field
 )
 
-// findings collects what is wrong with one document and knows where its values
-// stand.
-type findings struct {
+// Findings collects what is wrong with one document and knows where its values
+// stand. It is not for concurrent use.
+type Findings struct {
 	file string
-	at   map[string]position
+	at   map[string]Position
 	list []Finding
-	// stored says that the document comes from a release. Nobody mends that by
-	// hand, so no suggestions are worked out.
+	// stored says that nobody mends the document by hand, so that no suggestions
+	// are worked out.
 	stored bool
-	// more says that there were findings beyond maxFindings.
+	// more says that there were findings beyond MaxFindings.
 	more bool
-	// work counts what matching values against patterns has cost.
-	work int
 }
 
-// full reports whether any further finding will be left out, so that there is no
-// point in looking for one.
-func (f *findings) full() bool { return f.more }
+// New returns findings of the file called name that somebody wrote.
+func New(name string) *Findings { return &Findings{file: name, at: map[string]Position{}} }
 
-func (f *findings) add(field, format string, args ...any) {
-	// A value that is missing altogether is reported where its parent stands.
+// NewStored returns findings of a document that a program wrote, and that has no
+// positions: fields it does not know are ignored.
+func NewStored(name string) *Findings {
+	f := New(name)
+	f.stored = true
+	return f
+}
+
+// Full reports whether any further finding will be left out, so that there is no
+// point in looking for one.
+func (f *Findings) Full() bool { return f.more }
+
+// Forget drops everything found so far.
+func (f *Findings) Forget() { f.list, f.more = nil, false }
+
+// Beside runs check and keeps what it finds, but for fields that skip names: a value
+// that could not be had must not be reported twice.
+func (f *Findings) Beside(skip func(field string) bool, check func()) {
+	before, more := f.list, f.more
+	f.Forget()
+	check()
+	f.more = f.more || more
+	f.list = append(before, slices.DeleteFunc(f.list, func(x Finding) bool { return skip(x.Field) })...)
+}
+
+// Add reports what is wrong with a field, at its place, or that of what it is part
+// of where it is missing altogether.
+func (f *Findings) Add(field, format string, args ...any) {
 	pos, ok := f.at[field]
 	for up := field; !ok && up != ""; pos, ok = f.at[up] {
-		up = parentField(up)
+		up = Parent(up)
 	}
-	f.addAt(pos, field, format, args...)
+	f.AddAt(pos, field, format, args...)
 }
 
-func (f *findings) addAt(pos position, field, format string, args ...any) {
-	if len(f.list) >= maxFindings {
+// AddAt is [Findings.Add] for a place that is known.
+func (f *Findings) AddAt(pos Position, field, format string, args ...any) {
+	if len(f.list) >= MaxFindings {
 		f.more = true
 		return
 	}
 	f.list = append(f.list, Finding{
-		File: f.file, Line: pos.line, Column: pos.column,
+		File: f.file, Line: pos.Line, Column: pos.Column,
 		Field: clip(field), Message: clip(fmt.Sprintf(format, args...)),
 	})
 }
@@ -100,7 +130,8 @@ func clip(s string) string {
 	return strings.ToValidUTF8(s[:maxFindingBytes], "") + "…"
 }
 
-func (f *findings) err() error {
+// Err returns the findings as a [FindingsError], nil when there are none.
+func (f *Findings) Err() error {
 	if len(f.list) == 0 && !f.more {
 		return nil
 	}
@@ -108,8 +139,8 @@ func (f *findings) err() error {
 		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column), cmp.Compare(a.Field, b.Field), cmp.Compare(a.Message, b.Message))
 	})
 	list := slices.Compact(f.list)
-	if len(list) > maxFindings {
-		list, f.more = list[:maxFindings], true
+	if len(list) > MaxFindings {
+		list, f.more = list[:MaxFindings], true
 	}
 	if f.more {
 		list = append(list, Finding{File: f.file, Message: fmt.Sprintf("and more; only %d findings are shown", len(list))})
@@ -117,9 +148,9 @@ func (f *findings) err() error {
 	return FindingsError(list)
 }
 
-// joinField appends one key to a field path; a key that is not a plain word is
+// Join appends one key to a field path; a key that is not a plain word is
 // quoted, so that file paths stay readable.
-func joinField(parent, key string) string {
+func Join(parent, key string) string {
 	if key == "" || strings.ContainsAny(key, `./"[] `) {
 		return fmt.Sprintf("%s[%q]", parent, key)
 	}
@@ -129,7 +160,8 @@ func joinField(parent, key string) string {
 	return parent + "." + key
 }
 
-func parentField(field string) string {
+// Parent returns the path of what a field is part of, "" for the document.
+func Parent(field string) string {
 	open := "["
 	if strings.HasSuffix(field, `"]`) {
 		open = `["` // which no quoted key has inside: its quotes are escaped
@@ -150,13 +182,13 @@ const (
 	maxSuggestedBytes = 64
 )
 
-// suggest returns the name in candidates that word was probably meant to be, as
+// Suggest returns the name in candidates that word was probably meant to be, as
 // the end of a message, or "".
-func suggest[V any](f *findings, word string, candidates map[string]V) string {
+func Suggest[V any](f *Findings, word string, candidates map[string]V) string {
 	if f.stored || len(candidates) > maxCandidates {
 		return ""
 	}
-	if n := nearest(word, sortedKeys(candidates)); n != "" {
+	if n := nearest(word, slices.Sorted(maps.Keys(candidates))); n != "" {
 		return fmt.Sprintf("; did you mean %q?", n)
 	}
 	return ""

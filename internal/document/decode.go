@@ -1,9 +1,11 @@
-package artifact
+package document
 
 import (
 	"fmt"
+	"maps"
 	"math"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -11,26 +13,42 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// maxNodes and maxDepth bound the values of a template, authored or stored, after
+// maxNodes and maxDepth bound the values of a document, authored or stored, after
 // aliases are followed: a few lines of nested aliases cannot grow without end, nor
-// a hostile release cost more than it weighs. maxEntries bounds one map, whose
-// keys the canonical form sorts in quadratic time. maxNameBytes bounds the names
-// of fields, which every path of a value below repeats; no path in a container is
-// longer.
+// a hostile one cost more than it weighs. maxEntries bounds one map, whose
+// keys the canonical form sorts in quadratic time.
 const (
-	maxNodes     = 20_000
-	maxDepth     = 32
-	maxEntries   = 2000
-	maxNameBytes = 4096
+	maxNodes   = 20_000
+	maxDepth   = 32
+	maxEntries = 2000
 )
 
-// decoder reads a document twice over: the YAML of an author into a tree of
-// maps, slices and scalars, which the release stores as JSON, and either such
-// tree strictly into Go values.
-type decoder struct {
-	// findings.stored says that the tree comes from a release: fields from a later
-	// version are ignored, and nothing has a position.
-	*findings
+// MaxNameBytes bounds the names of fields, which every path of a value below
+// repeats; no path in a container is longer.
+const MaxNameBytes = 4096
+
+// MaxInteger is the largest integer that JSON tells from its neighbours
+// (RFC 8785, appendix D).
+const MaxInteger = 1<<53 - 1
+
+// Rules are what a format reads in ways of its own. The zero value has none.
+type Rules struct {
+	// Scalar stores raw, a scalar, a map or a list, in target, a pointer, where it
+	// knows its type.
+	Scalar func(target, raw any) (known bool, err error)
+	// Short does for a structure that is written as one scalar.
+	Short func(target, raw any) (known bool, err error)
+	// Reserved reports whether a name under field has a meaning planned for it.
+	Reserved func(field, name string) bool
+}
+
+// Decoder reads a document twice over: the YAML of an author into a tree of maps,
+// slices and scalars, which can be stored as JSON, and either such tree strictly into
+// Go values, whose fields have their names in json tags. It is not for concurrent
+// use.
+type Decoder struct {
+	*Findings
+	rules Rules
 	nodes int
 	// endless says that the tree is incomplete, because it would not end.
 	endless bool
@@ -39,17 +57,20 @@ type decoder struct {
 	broken map[string]bool
 }
 
-func newDecoder(f *findings) *decoder { return &decoder{findings: f, broken: map[string]bool{}} }
-
-// reject reports a value that cannot be used.
-func (d *decoder) reject(field, format string, args ...any) {
-	d.broken[field] = true
-	d.add(field, format, args...)
+// NewDecoder returns a decoder that reports to f.
+func NewDecoder(f *Findings, rules Rules) *Decoder {
+	return &Decoder{Findings: f, rules: rules, broken: map[string]bool{}}
 }
 
-// isBroken reports whether field, or a value it is part of, was rejected.
-func (d *decoder) isBroken(field string) bool {
-	for ; field != ""; field = parentField(field) {
+// reject reports a value that cannot be used.
+func (d *Decoder) reject(field, format string, args ...any) {
+	d.broken[field] = true
+	d.Add(field, format, args...)
+}
+
+// IsBroken reports whether field, or a value it is part of, was rejected.
+func (d *Decoder) IsBroken(field string) bool {
+	for ; field != ""; field = Parent(field) {
 		if d.broken[field] {
 			return true
 		}
@@ -58,20 +79,20 @@ func (d *decoder) isBroken(field string) bool {
 }
 
 // tree turns n into maps, slices and scalars, noting the position of each.
-func (d *decoder) tree(n *yaml.Node, field string, depth int) any {
+func (d *Decoder) tree(n *yaml.Node, field string, depth int) any {
 	if d.nodes++; d.endless {
 		return nil
 	}
 	if d.nodes > maxNodes || depth > maxDepth {
 		d.endless = true
-		d.addAt(position{n.Line, n.Column}, field, "is one of more than %d values or nested more than %d deep; is an alias repeated without end?", maxNodes, maxDepth)
+		d.AddAt(Position{n.Line, n.Column}, field, "is one of more than %d values or nested more than %d deep; is an alias repeated without end?", maxNodes, maxDepth)
 		return nil
 	}
 	if n.Kind == yaml.AliasNode {
 		return d.tree(n.Alias, field, depth+1)
 	}
 	if _, seen := d.at[field]; !seen {
-		d.at[field] = position{n.Line, n.Column}
+		d.at[field] = Position{n.Line, n.Column}
 	}
 	switch {
 	case n.Kind == yaml.MappingNode && n.Tag == "!!map":
@@ -87,32 +108,32 @@ func (d *decoder) tree(n *yaml.Node, field string, depth int) any {
 	}
 }
 
-func (d *decoder) mapping(n *yaml.Node, field string, depth int) any {
+func (d *Decoder) mapping(n *yaml.Node, field string, depth int) any {
 	m := make(map[string]any, len(n.Content)/2)
 	if len(n.Content)/2 > maxEntries {
-		d.addAt(position{n.Line, n.Column}, field, "want at most %d entries, got %d", maxEntries, len(n.Content)/2)
+		d.AddAt(Position{n.Line, n.Column}, field, "want at most %d entries, got %d", maxEntries, len(n.Content)/2)
 		return m
 	}
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		key, value := n.Content[i], n.Content[i+1]
-		at := position{key.Line, key.Column}
+		at := Position{key.Line, key.Column}
 		switch {
 		case key.Tag == "!!merge":
-			d.addAt(at, field, "merge keys (<<) are not part of the format; repeat the fields or use an alias for a whole value")
+			d.AddAt(at, field, "merge keys (<<) are not part of the format; repeat the fields or use an alias for a whole value")
 			continue
 		case key.Kind != yaml.ScalarNode || key.Tag != "!!str":
-			d.addAt(at, field, "want a plain word as key; quote it if it is meant as text")
+			d.AddAt(at, field, "want a plain word as key; quote it if it is meant as text")
 			continue
 		}
 		if _, twice := m[key.Value]; twice {
-			d.addAt(at, joinField(field, key.Value), "given twice")
+			d.AddAt(at, Join(field, key.Value), "given twice")
 			continue
 		}
-		if len(key.Value) > maxNameBytes {
-			d.addAt(at, field, longName)
+		if len(key.Value) > MaxNameBytes {
+			d.AddAt(at, field, longName)
 			continue
 		}
-		child := joinField(field, key.Value)
+		child := Join(field, key.Value)
 		d.at[child+keySuffix] = at
 		m[key.Value] = d.tree(value, child, depth+1)
 	}
@@ -123,7 +144,7 @@ func (d *decoder) mapping(n *yaml.Node, field string, depth int) any {
 // plain field name.
 const keySuffix = "\x00key"
 
-func (d *decoder) scalar(n *yaml.Node, field string) any {
+func (d *Decoder) scalar(n *yaml.Node, field string) any {
 	switch n.Tag {
 	case "!!str", "!!timestamp":
 		return n.Value
@@ -134,7 +155,7 @@ func (d *decoder) scalar(n *yaml.Node, field string) any {
 		d.reject(field, "want true or false, got %s", n.Value)
 	case "!!int":
 		v, err := strconv.ParseInt(n.Value, 10, 64)
-		if err == nil && strconv.FormatInt(v, 10) == n.Value && v <= maxInteger && v >= -maxInteger {
+		if err == nil && strconv.FormatInt(v, 10) == n.Value && v <= MaxInteger && v >= -MaxInteger {
 			return v
 		}
 		d.reject(field, "want a decimal integer below 2^53, got %s; quote it if it is meant as text", n.Value)
@@ -159,15 +180,15 @@ const (
 
 // number returns v as an int64 where it is one: JSON does not tell 1 from 1.0.
 func number(v float64) any {
-	if v == math.Trunc(v) && math.Abs(v) <= maxInteger {
+	if v == math.Trunc(v) && math.Abs(v) <= MaxInteger {
 		return int64(v)
 	}
 	return v
 }
 
-// storedTree counts the values of a tree that was read from JSON and applies [number]
+// StoredTree counts the values of a tree that was read from JSON and applies [number]
 // to each. It fails for a tree that no authored template makes.
-func (d *decoder) storedTree(tree any, depth int) (any, error) {
+func (d *Decoder) StoredTree(tree any, depth int) (any, error) {
 	if d.nodes++; d.nodes > maxNodes || depth > maxDepth {
 		return nil, fmt.Errorf("has more than %d values or is nested more than %d deep", maxNodes, maxDepth)
 	}
@@ -177,7 +198,7 @@ func (d *decoder) storedTree(tree any, depth int) (any, error) {
 		return number(t), nil
 	case []any:
 		for i, e := range t {
-			if t[i], err = d.storedTree(e, depth+1); err != nil {
+			if t[i], err = d.StoredTree(e, depth+1); err != nil {
 				return nil, err
 			}
 		}
@@ -186,7 +207,7 @@ func (d *decoder) storedTree(tree any, depth int) (any, error) {
 			return nil, fmt.Errorf("has a map of more than %d entries", maxEntries)
 		}
 		for k, e := range t {
-			if t[k], err = d.storedTree(e, depth+1); err != nil {
+			if t[k], err = d.StoredTree(e, depth+1); err != nil {
 				return nil, err
 			}
 		}
@@ -194,19 +215,15 @@ func (d *decoder) storedTree(tree any, depth int) (any, error) {
 	return tree, nil
 }
 
-// setter is a type that reads one scalar in a form of its own.
-type setter interface{ set(raw any) error }
-
-// shorthand is a structure that may be written as one scalar too.
-type shorthand interface{ short(raw any) error }
-
 // control reports whether r is a control character other than white space. None
 // belongs into an environment, an argument or a title, and from hostile media
 // one could drive the terminal of whoever looks.
 func control(r rune) bool { return unicode.IsControl(r) && !strings.ContainsRune("\t\n\r", r) }
 
-// decode stores tree in v, reporting every mismatch.
-func (d *decoder) decode(tree any, v reflect.Value, field string) {
+// Decode stores a tree in what into points to, reporting every mismatch.
+func (d *Decoder) Decode(tree, into any) { d.decode(tree, reflect.ValueOf(into).Elem(), "") }
+
+func (d *Decoder) decode(tree any, v reflect.Value, field string) {
 	if tree == nil {
 		if d.stored { // else reported when the tree was made
 			d.reject(field, noValue)
@@ -217,10 +234,7 @@ func (d *decoder) decode(tree any, v reflect.Value, field string) {
 		d.reject(field, "holds a control character")
 		return
 	}
-	if s, ok := v.Addr().Interface().(setter); ok {
-		if err := s.set(tree); err != nil {
-			d.reject(field, "%v", err)
-		}
+	if d.byRule(d.rules.Scalar, tree, v, field) {
 		return
 	}
 	switch v.Kind() {
@@ -236,17 +250,17 @@ func (d *decoder) decode(tree any, v reflect.Value, field string) {
 			return
 		}
 		v.Set(reflect.MakeMapWithSize(v.Type(), len(m)))
-		for _, k := range sortedKeys(m) {
-			if len(k) > maxNameBytes { // of a stored tree; else it was left out
+		for _, k := range slices.Sorted(maps.Keys(m)) {
+			if len(k) > MaxNameBytes { // of a stored tree; else it was left out
 				d.reject(field, longName)
 				continue
 			}
 			if strings.ContainsFunc(k, unicode.IsControl) {
-				d.reject(joinField(field, k), "the name holds a control character")
+				d.reject(Join(field, k), "the name holds a control character")
 				continue
 			}
 			elem := reflect.New(v.Type().Elem()).Elem()
-			d.decode(m[k], elem, joinField(field, k))
+			d.decode(m[k], elem, Join(field, k))
 			v.SetMapIndex(reflect.ValueOf(k), elem)
 		}
 	case reflect.Slice:
@@ -264,15 +278,24 @@ func (d *decoder) decode(tree any, v reflect.Value, field string) {
 	}
 }
 
-func (d *decoder) structure(tree any, v reflect.Value, field string) {
-	m, ok := tree.(map[string]any)
-	if s, short := v.Addr().Interface().(shorthand); !ok && short {
-		if err := s.short(tree); err != nil {
-			d.reject(field, "%v", err)
-		}
-		return
+// byRule reports whether the format has a way of its own to read a value.
+func (d *Decoder) byRule(rule func(target, raw any) (bool, error), tree any, v reflect.Value, field string) bool {
+	if rule == nil {
+		return false
 	}
+	known, err := rule(v.Addr().Interface(), tree)
+	if err != nil {
+		d.reject(field, "%v", err)
+	}
+	return known
+}
+
+func (d *Decoder) structure(tree any, v reflect.Value, field string) {
+	m, ok := tree.(map[string]any)
 	if !ok {
+		if d.byRule(d.rules.Short, tree, v, field) {
+			return
+		}
 		d.mismatch(tree, field, "a map")
 		return
 	}
@@ -282,34 +305,23 @@ func (d *decoder) structure(tree any, v reflect.Value, field string) {
 			index[name] = i
 		}
 	}
-	for _, k := range sortedKeys(m) {
-		child := joinField(field, k)
+	for _, k := range slices.Sorted(maps.Keys(m)) {
+		child := Join(field, k)
 		i, known := index[k]
 		switch {
 		case known:
 			d.decode(m[k], v.Field(i), child)
 		case d.stored:
 			continue
-		case reserved(field, k):
-			d.addAt(d.at[child+keySuffix], child, "is reserved for a later version of the format; remove it")
+		case d.rules.Reserved != nil && d.rules.Reserved(field, k):
+			d.AddAt(d.at[child+keySuffix], child, "is reserved for a later version of the format; remove it")
 		default:
-			d.addAt(d.at[child+keySuffix], child, "unknown field%s", suggest(d.findings, k, index))
+			d.AddAt(d.at[child+keySuffix], child, "unknown field%s", Suggest(d.Findings, k, index))
 		}
 	}
 }
 
-// reserved reports whether name under field has a meaning planned for it.
-func reserved(field, name string) bool {
-	switch name {
-	case "charts", "manifests", "routes", "hooks", "configGroups", "requiresApps", "upgrade":
-		return field == ""
-	case "overrides":
-		return parentField(field) == "components"
-	}
-	return false
-}
-
-func (d *decoder) basic(tree any, v reflect.Value, field string) {
+func (d *Decoder) basic(tree any, v reflect.Value, field string) {
 	switch v.Kind() {
 	case reflect.String:
 		if s, ok := tree.(string); ok {
@@ -346,11 +358,11 @@ func (d *decoder) basic(tree any, v reflect.Value, field string) {
 			d.mismatch(tree, field, "a string, a number or a boolean")
 		}
 	default:
-		panic("artifact: no decoding for " + v.Type().String())
+		panic("document: no decoding for " + v.Type().String())
 	}
 }
 
-func (d *decoder) mismatch(tree any, field, want string) {
+func (d *Decoder) mismatch(tree any, field, want string) {
 	got := "a scalar"
 	switch t := tree.(type) {
 	case map[string]any:
@@ -359,8 +371,10 @@ func (d *decoder) mismatch(tree any, field, want string) {
 		got = "a list"
 	case string:
 		got = strconv.Quote(t)
-	case int64, float64, bool:
-		got = Format(t)
+	case float64:
+		got = strconv.FormatFloat(t, 'f', -1, 64)
+	case int64, bool:
+		got = fmt.Sprint(t)
 	}
 	d.reject(field, "want %s, got %s", want, got)
 }
