@@ -101,7 +101,7 @@ func (a *app) inventory(ctx context.Context, dirs []string, f inventoryFlags) er
 	}
 	opts := delivery.InventoryOptions{Blobs: f.blobs}
 	for _, id := range f.ids {
-		glob, err := delivery.ParseIDGlob(id)
+		glob, err := artifact.ParseIDGlob(id)
 		if err != nil {
 			return usagef("--for: %v", err)
 		}

@@ -20,7 +20,7 @@ import (
 // InventoryOptions configure [TakeInventory]. The zero value lists all roots.
 type InventoryOptions struct {
 	// For are the ids to list; none means all roots, those of no app too.
-	For []IDGlob
+	For []artifact.IDGlob
 	// Blobs lists the blobs of these roots too, also of roots that are not whole.
 	Blobs bool
 }
@@ -104,7 +104,7 @@ func (s *stock) count(ctx context.Context, f Found) error {
 }
 
 func (s *stock) wanted(r InventoryRoot) bool {
-	return len(s.opts.For) == 0 || r.ID != "" && slices.ContainsFunc(s.opts.For, func(g IDGlob) bool { return g.Match(r.ID) })
+	return len(s.opts.For) == 0 || r.ID != "" && slices.ContainsFunc(s.opts.For, func(g artifact.IDGlob) bool { return g.Match(r.ID) })
 }
 
 // add files a root as whole or as left out, by a plan that would make it whole.

@@ -167,11 +167,11 @@ func TestTakeInventory(t *testing.T) {
 		t.Errorf("TakeInventory of the same twice = %s, want %s", again, text)
 	}
 	for glob, want := range map[string]string{"example.com/*": line(shop, "example.com/shop 1.0.0 *"), "example.com/**/till": line(till, "example.com/team/till 2.0.0 *"), "example.org/**": ""} {
-		g, err := delivery.ParseIDGlob(glob)
+		g, err := artifact.ParseIDGlob(glob)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if text, left := inventory(t, delivery.InventoryOptions{For: []delivery.IDGlob{g}}, m); text != head+want || len(left) > 0 {
+		if text, left := inventory(t, delivery.InventoryOptions{For: []artifact.IDGlob{g}}, m); text != head+want || len(left) > 0 {
 			t.Errorf("TakeInventory for %s = %s, %v, want %s", glob, text, left, want)
 		}
 	}
@@ -185,11 +185,11 @@ func TestTakeInventoryBlobs(t *testing.T) {
 	m.app("till", "1.0.0")
 	gone := blobOf(ocispec.MediaTypeImageLayer, "shop 1.0.0 for arm64").Descriptor
 	m.remove(gone)
-	glob, err := delivery.ParseIDGlob("example.com/shop")
+	glob, err := artifact.ParseIDGlob("example.com/shop")
 	if err != nil {
 		t.Fatal(err)
 	}
-	text, left := inventory(t, delivery.InventoryOptions{For: []delivery.IDGlob{glob}, Blobs: true}, m)
+	text, left := inventory(t, delivery.InventoryOptions{For: []artifact.IDGlob{glob}, Blobs: true}, m)
 	if len(left) != 1 || left[0].Missing != (mirror.Amount{Blobs: 1, Bytes: gone.Size}) || strings.Contains(text, "root ") {
 		t.Errorf("TakeInventory = %s, %+v, want the shop left out for one blob", text, left)
 	}

@@ -1,9 +1,10 @@
-package delivery_test
+package artifact_test
 
 import (
+	"strings"
 	"testing"
 
-	"github.com/sealift/sealift/internal/delivery"
+	"github.com/sealift/sealift/artifact"
 )
 
 func TestIDGlob(t *testing.T) {
@@ -31,9 +32,12 @@ func TestIDGlob(t *testing.T) {
 		{"**", "example.com/shop", true},
 		{"**/**/shop", "example.com/shop", true},
 		{"*", "example.com/shop", false},
+		{"**/shop/**", "example.com/shop", true},
+		{"**/shop/**/x", "example.com/shop/a/b", false},
+		{strings.Repeat("**/", 60) + "none", "example.com" + strings.Repeat("/a", 90), false}, // at once, not in years
 	}
 	for _, tt := range tests {
-		g, err := delivery.ParseIDGlob(tt.glob)
+		g, err := artifact.ParseIDGlob(tt.glob)
 		if err != nil {
 			t.Errorf("ParseIDGlob(%q) = %v", tt.glob, err)
 		} else if got := g.Match(tt.id); got != tt.want {
@@ -41,7 +45,7 @@ func TestIDGlob(t *testing.T) {
 		}
 	}
 	for _, glob := range []string{"", "/", "example.com/", "example.com//shop", "example.com/[", "example.com/shop**", "example.com/[a/b]", `example.com/\`} {
-		if g, err := delivery.ParseIDGlob(glob); err == nil {
+		if g, err := artifact.ParseIDGlob(glob); err == nil {
 			t.Errorf("ParseIDGlob(%q) = %v, want an error", glob, g)
 		}
 	}

@@ -1,4 +1,4 @@
-package delivery
+package artifact
 
 import (
 	"fmt"
@@ -23,17 +23,26 @@ func ParseIDGlob(pattern string) (IDGlob, error) {
 }
 
 // Match reports whether id is one that the pattern stands for.
-func (g IDGlob) Match(id string) bool { return matchSegments(g.segments, strings.Split(id, "/")) }
-
-func matchSegments(globs, segments []string) bool {
-	switch {
-	case len(globs) == 0:
-		return len(segments) == 0
-	case globs[0] == "**":
-		return matchSegments(globs[1:], segments) || len(segments) > 0 && matchSegments(globs, segments[1:])
-	case len(segments) == 0:
-		return false
+func (g IDGlob) Match(id string) bool {
+	// reach[i] says that the first i segments are stood for, by the globs so far.
+	segments := strings.Split(id, "/")
+	reach := make([]bool, len(segments)+1)
+	reach[0] = true
+	for _, glob := range g.segments {
+		next := make([]bool, len(reach))
+		for i, reached := range reach {
+			switch {
+			case glob == "**":
+				next[i] = reached || i > 0 && next[i-1]
+			case reached && i < len(segments):
+				ok, _ := path.Match(glob, segments[i]) // the pattern was checked
+				next[i+1] = next[i+1] || ok
+			}
+		}
+		reach = next
 	}
-	ok, _ := path.Match(globs[0], segments[0]) // the pattern was checked
-	return ok && matchSegments(globs[1:], segments[1:])
+	return reach[len(segments)]
 }
+
+// String returns the pattern.
+func (g IDGlob) String() string { return strings.Join(g.segments, "/") }
