@@ -31,6 +31,8 @@ type Evidence struct {
 	Signatures []Signature `json:"signatures"`
 	// Rejected were found beside them and count for nothing.
 	Rejected []Rejected `json:"rejected,omitempty"`
+	// Decision is the policy's, nil where keys were given.
+	Decision *Decision `json:"decision,omitempty"`
 }
 
 // Keys returns the fingerprints of the keys that signed, sorted, each once.

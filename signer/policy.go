@@ -1,0 +1,220 @@
+package signer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/sealift/sealift/artifact"
+)
+
+// Policy is a site's statement of whose signatures it accepts for which releases.
+// [ParsePolicy] reads it. It is immutable and may be used concurrently.
+type Policy struct {
+	// Version counts the policies of a site, from 1.
+	Version int
+	// Keys are those that rules name, by the name they have there.
+	Keys map[string]PolicyKey
+	// Revoked are the fingerprints of keys that count nowhere, with the reason.
+	Revoked map[string]string
+	// Rules are in order: the first that is for the id of a release decides on it.
+	Rules []Rule
+}
+
+// PolicyKey is a key that a policy knows.
+type PolicyKey struct {
+	*Key
+	// Window is when signatures by the key count.
+	Window Window
+}
+
+// Rule says who must have signed the releases of some ids.
+type Rule struct {
+	IDs []artifact.IDGlob
+	// Keys are names of keys, at least one; Threshold is how many of them must have
+	// signed.
+	Keys      []string
+	Threshold int
+	// Window is when the rule accepts anything.
+	Window Window
+}
+
+// Window is a time from NotBefore on, and to NotAfter; zero means without end on
+// that side.
+type Window struct{ NotBefore, NotAfter time.Time }
+
+// check says on which side of the window a time is.
+func (w Window) check(now time.Time) error {
+	switch {
+	case !w.NotBefore.IsZero() && now.Before(w.NotBefore):
+		return &ClockError{Now: now, Bound: w.NotBefore}
+	case !w.NotAfter.IsZero() && now.After(w.NotAfter):
+		return &ClockError{Now: now, Bound: w.NotAfter, After: true}
+	}
+	return nil
+}
+
+// ClockError says that something is not valid yet, or not any more. Where a clock is
+// wrong the clock is to be mended, not the policy.
+type ClockError struct {
+	Now, Bound time.Time
+	// After says that Bound was the end.
+	After bool
+}
+
+// Error gives both times.
+func (e *ClockError) Error() string {
+	word := "valid from"
+	if e.After {
+		word = "valid until"
+	}
+	return fmt.Sprintf("%s %s, and the clock of this machine says %s", word, e.Bound.UTC().Format(time.RFC3339), e.Now.UTC().Format(time.RFC3339))
+}
+
+// Decision says which rule of which policy accepted a release.
+type Decision struct {
+	// Policy is the version of the policy, Rule the number of the rule, from 1, and
+	// ID the pattern in it that is for the release.
+	Policy int    `json:"policy"`
+	Rule   int    `json:"rule"`
+	ID     string `json:"id"`
+	// Keys are the names of the keys that signed, sorted, and Threshold how many had
+	// to.
+	Keys      []string `json:"keys"`
+	Threshold int      `json:"threshold"`
+}
+
+// PolicyError reports a release that a policy does not accept.
+type PolicyError struct {
+	ID, Version string
+	// Rule is the number of the rule that decided, 0 when none is for the id, and
+	// Pattern is what in it is for the id.
+	Rule    int
+	Pattern string
+	// Reasons say why not, one sentence each.
+	Reasons []string
+	// Err is ErrUnsigned, ErrNotAccepted or ErrInvalid, or wraps one or an error of
+	// the source.
+	Err error
+}
+
+// Error names the release, the rule and the reasons.
+func (e *PolicyError) Error() string {
+	text := fmt.Sprintf("the policy does not accept %s %s: ", e.ID, e.Version)
+	if e.Rule == 0 {
+		return text + "no rule is for that id"
+	}
+	return text + fmt.Sprintf("rule %d, for %s: ", e.Rule, e.Pattern) + strings.Join(e.Reasons, "; ")
+}
+
+// Unwrap returns Err.
+func (e *PolicyError) Unwrap() error { return e.Err }
+
+// Match returns the number of the rule that decides on releases of id, from 1, and the
+// pattern in it; 0 when there is none.
+func (p *Policy) Match(id string) (rule int, pattern string) {
+	for i, r := range p.Rules {
+		for _, glob := range r.IDs {
+			if glob.Match(id) {
+				return i + 1, glob.String()
+			}
+		}
+	}
+	return 0, ""
+}
+
+// Verify looks for signatures of a release in src, as the function [Verify] does, and
+// accepts it if the rule for its id does. The id and version must be what the subject
+// says of itself: a signature of the subject is one of them too, and a name or a tag
+// is no word of the vendor's. Windows are compared with now.
+//
+// The error is a *PolicyError, or that of ctx.
+func (p *Policy) Verify(ctx context.Context, src Source, subject ocispec.Descriptor, id, version string, now time.Time) (*Evidence, error) {
+	number, pattern := p.Match(id)
+	refused := &PolicyError{ID: id, Version: version, Rule: number, Pattern: pattern, Err: ErrNotAccepted}
+	if number == 0 {
+		return nil, refused
+	}
+	rule := p.Rules[number-1]
+	if err := rule.Window.check(now); err != nil {
+		refused.Reasons = []string{"the rule is " + err.Error()}
+		refused.Err = errors.Join(ErrNotAccepted, err)
+		return nil, refused
+	}
+	keys := make([]*Key, len(rule.Keys))
+	for i, name := range rule.Keys {
+		keys[i] = p.Keys[name].Key
+	}
+	evidence, err := Verify(ctx, src, subject, keys)
+	if failed := (*VerifyError)(nil); errors.As(err, &failed) {
+		refused.Err = failed
+		refused.Reasons = append(refused.Reasons, rule.want(), failed.Error())
+		return nil, refused
+	}
+	if err != nil {
+		return nil, err
+	}
+	signed, problems, err := p.count(evidence, rule, now)
+	if len(signed) < rule.Threshold {
+		refused.Reasons = append([]string{rule.want(), fmt.Sprintf("signed by %s", orNobody(signed))}, problems...)
+		refused.Err = errors.Join(ErrNotAccepted, err)
+		return nil, refused
+	}
+	evidence.Decision = &Decision{Policy: p.Version, Rule: number, ID: pattern, Keys: signed, Threshold: rule.Threshold}
+	return evidence, nil
+}
+
+// count returns the names of the keys whose signatures count, sorted, and moves the
+// other signatures of the evidence to those rejected. Err has the errors of clocks.
+func (p *Policy) count(evidence *Evidence, rule Rule, now time.Time) (signed, problems []string, err error) {
+	bad := map[string]string{}
+	for _, name := range rule.Keys {
+		key := p.Keys[name]
+		fingerprint := key.Fingerprint()
+		if !slices.Contains(evidence.Keys(), fingerprint) {
+			continue
+		}
+		reason, revoked := p.Revoked[fingerprint]
+		clock := key.Window.check(now)
+		switch {
+		case revoked:
+			bad[fingerprint] = fmt.Sprintf("key %s is revoked: %s", name, reason)
+		case clock != nil:
+			bad[fingerprint] = fmt.Sprintf("key %s is %v", name, clock)
+			err = errors.Join(err, clock)
+		default:
+			signed = append(signed, name)
+			continue
+		}
+		problems = append(problems, bad[fingerprint])
+	}
+	evidence.Signatures = slices.DeleteFunc(evidence.Signatures, func(s Signature) bool {
+		reason, is := bad[s.Key]
+		if is {
+			evidence.Rejected = append(evidence.Rejected, Rejected{Signature: s, Reason: reason})
+		}
+		return is
+	})
+	slices.Sort(signed)
+	return signed, problems, err
+}
+
+// want says what a rule wants.
+func (r Rule) want() string {
+	if len(r.Keys) == 1 {
+		return "it wants a signature by " + r.Keys[0]
+	}
+	return fmt.Sprintf("it wants signatures by %d of %s", r.Threshold, strings.Join(r.Keys, ", "))
+}
+
+func orNobody(names []string) string {
+	if len(names) == 0 {
+		return "none of them whose signature counts"
+	}
+	return strings.Join(names, ", ")
+}

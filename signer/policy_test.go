@@ -1,0 +1,261 @@
+package signer_test
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/sealift/sealift/artifact"
+	"github.com/sealift/sealift/signer"
+)
+
+const testID = "example.com/shop"
+
+var noon = time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC)
+
+// policyYAML writes a policy with keys, of which each has more lines in its map, and
+// rules that are given.
+func policyYAML(keys map[string]*signer.Key, more map[string]string, rest string) string {
+	var b strings.Builder
+	b.WriteString("apiVersion: sealift/v1\nkind: Policy\nversion: 3\nkeys:\n")
+	for name, key := range keys {
+		fmt.Fprintf(&b, "  %s:\n    pem: |\n      %s\n", name, strings.ReplaceAll(strings.TrimSpace(string(key.PEM())), "\n", "\n      "))
+		if line := more[name]; line != "" {
+			b.WriteString("    " + line + "\n")
+		}
+	}
+	return b.String() + rest
+}
+
+func parsePolicy(t testing.TB, text string) *signer.Policy {
+	t.Helper()
+	p, err := signer.ParsePolicy("policy.yaml", []byte(text))
+	if err != nil {
+		t.Fatalf("ParsePolicy: %v\n%s", err, text)
+	}
+	return p
+}
+
+func TestPolicyVerify(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	qa, stranger := newSigner(t), newSigner(t)
+	parts(t, s.repo, s.index, s.accepted)
+	parts(t, s.repo, s.index, qa)
+	keys := map[string]*signer.Key{"acme": s.accepted.Key(), "qa": qa.Key(), "other": stranger.Key()}
+	acme := s.accepted.Key().Fingerprint()
+	tests := []struct {
+		name  string
+		more  map[string]string // of keys
+		rules string
+		id    string // testID where empty
+		// want is nil where the policy accepts, by keys.
+		want      error
+		wantKeys  []string
+		wantClock bool
+		wantRule  int
+		wantText  []string
+	}{
+		{name: "one key", rules: "- {ids: [example.com/shop], require: {keys: [acme]}}", wantKeys: []string{"acme"}, wantRule: 1},
+		{name: "pattern", rules: "- {ids: [example.org/**, 'example.com/**'], require: {keys: [acme]}}", wantKeys: []string{"acme"}, wantRule: 1},
+		{name: "any of two", rules: "- {ids: [example.com/shop], require: {keys: [other, acme], threshold: any}}", wantKeys: []string{"acme"}, wantRule: 1},
+		{name: "all of two", rules: "- {ids: [example.com/shop], require: {keys: [qa, acme], threshold: all}}", wantKeys: []string{"acme", "qa"}, wantRule: 1},
+		{name: "two of three", rules: "- {ids: [example.com/shop], require: {keys: [qa, other, acme], threshold: 2}}", wantKeys: []string{"acme", "qa"}, wantRule: 1},
+		{
+			name: "all of three", rules: "- {ids: [example.com/shop], require: {keys: [qa, other, acme], threshold: all}}",
+			want: signer.ErrNotAccepted, wantRule: 1, wantText: []string{"it wants signatures by 3 of qa, other, acme", "signed by acme, qa"},
+		},
+		{name: "no rules", rules: " []", want: signer.ErrNotAccepted, wantText: []string{"does not accept example.com/shop 1.0.0", "no rule is for that id"}},
+		{name: "no rule for the id", rules: "- {ids: [example.com/shop], require: {keys: [acme]}}", id: "example.com/store", want: signer.ErrNotAccepted, wantText: []string{"no rule is for that id"}},
+		{
+			name: "the first rule decides", rules: "- {ids: [example.com/shop], require: {keys: [other]}}\n- {ids: [example.com/**], require: {keys: [acme]}}",
+			want: signer.ErrNotAccepted, wantRule: 1, wantText: []string{"rule 1, for example.com/shop: it wants a signature by other"},
+		},
+		{name: "a rule for others before", rules: "- {ids: [example.com/store], require: {keys: [other]}}\n- {ids: [example.com/**], require: {keys: [acme]}}", wantKeys: []string{"acme"}, wantRule: 2},
+		{
+			name: "revoked", rules: "- {ids: [example.com/shop], require: {keys: [acme]}}\nrevoked: {" + acme + ": laptop lost}",
+			want: signer.ErrNotAccepted, wantRule: 1, wantText: []string{"key acme is revoked: laptop lost", "none of them whose signature counts"},
+		},
+		{
+			name: "one of two revoked", rules: "- {ids: [example.com/shop], require: {keys: [acme, qa]}}\nrevoked: {" + acme + ": laptop lost}",
+			wantKeys: []string{"qa"}, wantRule: 1,
+		},
+		{
+			name: "revoked and all wanted", rules: "- {ids: [example.com/shop], require: {keys: [acme, qa], threshold: all}}\nrevoked: {" + acme + ": laptop lost}",
+			want: signer.ErrNotAccepted, wantRule: 1, wantText: []string{"signed by qa", "laptop lost"},
+		},
+		{
+			name: "key expired", more: map[string]string{"acme": "notAfter: 2026-06-01T11:59:59Z"}, rules: "- {ids: [example.com/shop], require: {keys: [acme]}}",
+			want: signer.ErrNotAccepted, wantClock: true, wantRule: 1, wantText: []string{"key acme is valid until 2026-06-01T11:59:59Z, and the clock of this machine says 2026-06-01T12:00:00Z"},
+		},
+		{
+			name: "key not yet", more: map[string]string{"acme": "notBefore: 2026-06-01T12:00:01Z"}, rules: "- {ids: [example.com/shop], require: {keys: [acme]}}",
+			want: signer.ErrNotAccepted, wantClock: true, wantRule: 1, wantText: []string{"key acme is valid from 2026-06-01T12:00:01Z"},
+		},
+		{name: "key within its time", more: map[string]string{"acme": "{notBefore: 2026-06-01T12:00:00Z, notAfter: 2026-06-01T12:00:00Z}"}, wantKeys: []string{"acme"}, wantRule: 1},
+		{
+			name: "one key expired, one not", more: map[string]string{"acme": "notAfter: 2026-01-01T00:00:00Z"}, rules: "- {ids: [example.com/shop], require: {keys: [acme, qa]}}",
+			wantKeys: []string{"qa"}, wantRule: 1,
+		},
+		{
+			name: "rule over", rules: "- {ids: [example.com/shop], require: {keys: [acme]}, notAfter: 2026-05-31T00:00:00+02:00}",
+			want: signer.ErrNotAccepted, wantClock: true, wantRule: 1, wantText: []string{"the rule is valid until 2026-05-30T22:00:00Z"},
+		},
+		{
+			name: "rule to come", rules: "- {ids: [example.com/shop], require: {keys: [acme]}, notBefore: 2027-01-01T00:00:00Z}",
+			want: signer.ErrNotAccepted, wantClock: true, wantRule: 1, wantText: []string{"the rule is valid from 2027-01-01T00:00:00Z"},
+		},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			if line := tt.more["acme"]; strings.HasPrefix(line, "{") { // both ends
+				tt.more = map[string]string{"acme": strings.NewReplacer("{", "", "}", "", ", ", "\n    ").Replace(line)}
+				tt.rules = "- {ids: [example.com/shop], require: {keys: [acme]}}"
+			}
+			p := parsePolicy(t, policyYAML(keys, tt.more, "rules:\n"+tt.rules+"\n"))
+			id := tt.id
+			if id == "" {
+				id = testID
+			}
+			evidence, err := p.Verify(t.Context(), s.repo, s.index, id, "1.0.0", noon)
+			if tt.want == nil {
+				if err != nil {
+					t.Fatal(err)
+				}
+				checkDecision(t, evidence, tt.wantKeys, tt.wantRule, keys)
+				return
+			}
+			var refused *signer.PolicyError
+			if !errors.Is(err, tt.want) || !errors.As(err, &refused) || evidence != nil {
+				t.Fatalf("Verify() = %v, %v, want a *PolicyError that is %v", evidence, err, tt.want)
+			}
+			if got := errors.As(err, new(*signer.ClockError)); got != tt.wantClock {
+				t.Errorf("a clock is part of %v: %t, want %t", err, got, tt.wantClock)
+			}
+			if refused.Rule != tt.wantRule {
+				t.Errorf("rule %d refused, want %d", refused.Rule, tt.wantRule)
+			}
+			for _, text := range tt.wantText {
+				if !strings.Contains(err.Error(), text) {
+					t.Errorf("Verify() = %v, want it to say %q", err, text)
+				}
+			}
+		})
+	}
+}
+
+func checkDecision(t *testing.T, e *signer.Evidence, names []string, rule int, keys map[string]*signer.Key) {
+	t.Helper()
+	if e.Decision == nil || e.Decision.Policy != 3 || e.Decision.Rule != rule || !slices.Equal(e.Decision.Keys, names) {
+		t.Fatalf("decision %+v, want by %v under rule %d of policy 3", e.Decision, names, rule)
+	}
+	var fingerprints []string
+	for _, name := range names {
+		fingerprints = append(fingerprints, keys[name].Fingerprint())
+	}
+	slices.Sort(fingerprints)
+	if diff := cmp.Diff(fingerprints, e.Keys()); diff != "" {
+		t.Errorf("keys of the evidence (-want +got):\n%s", diff)
+	}
+}
+
+// What is not signed, or wrongly, keeps its verdict under a policy.
+func TestPolicyVerdicts(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	p := parsePolicy(t, policyYAML(map[string]*signer.Key{"acme": s.accepted.Key()}, nil, "rules: [{ids: ['**'], require: {keys: [acme]}}]"))
+	_, err := p.Verify(t.Context(), s.repo, s.index, testID, "1.0.0", noon)
+	if !errors.Is(err, signer.ErrUnsigned) || errors.Is(err, signer.ErrNotAccepted) {
+		t.Errorf("unsigned: %v", err)
+	}
+	attachBundle(t, s.repo, s.index, s.foreignBundle)
+	_, err = p.Verify(t.Context(), s.repo, s.index, testID, "1.0.0", noon)
+	if !errors.Is(err, signer.ErrInvalid) {
+		t.Errorf("signature of another release: %v", err)
+	}
+}
+
+func TestParsePolicyFindings(t *testing.T) {
+	t.Parallel()
+	key, other := newSigner(t).Key(), newSigner(t).Key()
+	head := "apiVersion: sealift/v1\nkind: Policy\nversion: 1\n"
+	pem := "{pem: " + fmt.Sprintf("%q", string(key.PEM())) + "}"
+	known := head + "keys: {acme: " + pem + "}\n"
+	tests := []struct{ name, text, want string }{
+		{"empty", "", "the file is empty; want a policy that starts with apiVersion: sealift/v1"},
+		{"a list", "[]", "want a map with apiVersion, kind, version, keys and rules"},
+		{"an app", "apiVersion: sealift/v1\nkind: App\nversion: 1\n", "policy.yaml:2:7: kind: want Policy, got \"App\""},
+		{"no version", "apiVersion: sealift/v1\nkind: Policy\n", "version: want a number from 1 on, got 0"},
+		{"version below 1", "apiVersion: sealift/v1\nkind: Policy\nversion: -1\n", "version: want a number from 1 on, got -1"},
+		{"unknown field", head + "rule: []\n", "policy.yaml:4:1: rule: unknown field; did you mean \"rules\"?"},
+		{"given twice", head + "rules: []\nrules: []\n", "rules: given twice"},
+		{"key given twice", head + "keys:\n  a: " + pem + "\n  a: " + pem + "\n", "keys.a: given twice"},
+		{"one key under two names", head + "keys: {a: " + pem + ", b: " + pem + "}\n", "keys.b: is the same key as a"},
+		{"no PEM", head + "keys: {a: {pem: x}}\n", "keys.a.pem: parse public key: no PEM block"},
+		{"two PEM blocks", head + "keys: {a: {pem: " + fmt.Sprintf("%q", string(key.PEM())+string(other.PEM())) + "}}\n", "more than one PEM block"},
+		{"key name", head + "keys: {'a b': " + pem + "}\n", "want a name of letters"},
+		{"no such key", known + "rules: [{ids: [example.com/shop], require: {keys: [acne]}}]\n", "rules[0].require.keys[0]: no key \"acne\" among the keys of the policy; did you mean \"acme\"?"},
+		{"key twice in a rule", known + "rules: [{ids: [example.com/shop], require: {keys: [acme, acme]}}]\n", "rules[0].require.keys[1]: is named twice"},
+		{"no keys in a rule", known + "rules: [{ids: [example.com/shop], require: {keys: []}}]\n", "rules[0].require.keys: want at least one key"},
+		{"nothing required", known + "rules: [{ids: [example.com/shop]}]\n", "rules[0].require.keys: want at least one key"},
+		{"no ids", known + "rules: [{ids: [], require: {keys: [acme]}}]\n", "rules[0].ids: want patterns"},
+		{"bad pattern", known + "rules: [{ids: ['example.com/['], require: {keys: [acme]}}]\n", "rules[0].ids[0]: \"example.com/[\" is no pattern"},
+		{"threshold 0", known + "rules: [{ids: [example.com/shop], require: {keys: [acme], threshold: 0}}]\n", "rules[0].require.threshold: want any, all or a number from 1 on, got 0"},
+		{"threshold some", known + "rules: [{ids: [example.com/shop], require: {keys: [acme], threshold: some}}]\n", "got some"},
+		{"threshold of too many", known + "rules: [{ids: [example.com/shop], require: {keys: [acme], threshold: 2}}]\n", "rules[0].require.threshold: wants 2 signatures of 1 keys"},
+		{"never decides", known + "rules:\n- {ids: ['**'], require: {keys: [acme]}}\n- {ids: [example.com/shop], require: {keys: [acme]}}\n", "policy.yaml:7:9: rules[1].ids: never decides: rule 1 is for ** before; put the narrower rule first"},
+		{"time without zone", known + "rules: [{ids: [example.com/shop], require: {keys: [acme]}, notAfter: 2026-01-31}]\n", "rules[0].notAfter: want a time as 2026-01-31T12:00:00Z, got 2026-01-31"},
+		{"ends before it begins", known + "rules: [{ids: [a.b/c], require: {keys: [acme]}, notBefore: 2026-01-02T00:00:00Z, notAfter: 2026-01-01T00:00:00Z}]\n", "rules[0].notAfter: is before notBefore"},
+		{"revoked by name", known + "revoked: {acme: lost}\n", "revoked.acme: want the fingerprint of a key"},
+		{"revoked without a reason", known + "revoked: {" + key.Fingerprint() + ": ''}\n", "say why"},
+		{"too many rules", known + "rules: [" + strings.Repeat("{ids: [a.b/c], require: {keys: [acme]}},", 1001) + "]\n", "want at most 1000 rules and as many ids, got 1001 and 1001"},
+		{"control character", known + "revoked: {" + key.Fingerprint() + ": \"lost\\e[2J\"}\n", "holds a control character"},
+		{"two documents", head + "---\n" + head, "want one YAML document, got several"},
+		{"aliases without end", head + "revoked: &a {x: *a}\n", ""},
+		{"huge", "#" + strings.Repeat("x", signer.MaxPolicyBytes), "more than the 1048576 accepted"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			p, err := signer.ParsePolicy("policy.yaml", []byte(tt.text))
+			var findings artifact.FindingsError
+			if !errors.As(err, &findings) || p != nil {
+				t.Fatalf("ParsePolicy() = %v, %v, want findings", p, err)
+			}
+			if !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("ParsePolicy() = %v, want it to say %q", err, tt.want)
+			}
+		})
+	}
+}
+
+func FuzzParsePolicy(f *testing.F) {
+	key := newSigner(f).Key()
+	f.Add([]byte(policyYAML(map[string]*signer.Key{"acme": key}, map[string]string{"acme": "notAfter: 2026-06-01T11:59:59Z"},
+		"revoked: {"+key.Fingerprint()+": lost}\nrules: [{ids: [a.b/c, 'a.b/**'], require: {keys: [acme], threshold: all}}]")))
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		p, err := signer.ParsePolicy("policy.yaml", raw)
+		if err != nil {
+			if !errors.As(err, new(artifact.FindingsError)) {
+				t.Errorf("ParsePolicy() = %v, want findings", err)
+			}
+			return
+		}
+		for i, r := range p.Rules {
+			if len(r.IDs) == 0 || len(r.Keys) == 0 || r.Threshold < 1 || r.Threshold > len(r.Keys) {
+				t.Errorf("rule %d accepts what nobody signed: %+v", i+1, r)
+			}
+			for _, name := range r.Keys {
+				if p.Keys[name].Key == nil {
+					t.Errorf("rule %d names key %q, which is none", i+1, name)
+				}
+			}
+		}
+	})
+}
