@@ -1,0 +1,160 @@
+package signer
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"strconv"
+
+	"go.yaml.in/yaml/v3"
+	"oras.land/oras-go/v2/errdef"
+
+	"github.com/sealift/sealift/artifact"
+)
+
+// NewRule is a rule to be added to a policy.
+type NewRule struct {
+	// IDs are the patterns it is for, at least one.
+	IDs []string
+	// Key must have signed; Name is what the policy calls it, where it does not know
+	// the key yet.
+	Key  *Key
+	Name string
+}
+
+// AddRule returns a policy, the bytes of the file called name, with one rule more, or
+// with one more key that any rule for exactly the same ids takes; empty data makes a
+// new policy. It stands before the first rule that would decide in its place.
+// Comments and everything else stay, and the version goes up by one; where the rule
+// stands already, the data is returned as it is. The error is an
+// [artifact.FindingsError] for a policy that is none, before or with the rule, and
+// errdef.ErrUnsupported for one that uses aliases.
+func AddRule(name string, data []byte, add NewRule) ([]byte, error) {
+	if len(bytes.TrimSpace(data)) == 0 {
+		data = []byte("apiVersion: " + artifact.APIVersion + "\nkind: " + PolicyKind + "\nversion: 0\nkeys: {}\nrules: []\n")
+	} else if _, err := ParsePolicy(name, data); err != nil {
+		return nil, err
+	}
+	var doc yaml.Node
+	if err := yaml.Unmarshal(data, &doc); err != nil {
+		return nil, fmt.Errorf("read policy %s: %w", name, err)
+	}
+	root := doc.Content[0]
+	if aliased(root) { // one rule cannot be changed without another
+		return nil, fmt.Errorf("policy %s uses YAML aliases: %w", name, errdef.ErrUnsupported)
+	}
+	e := policyEdit{root}
+	if !e.rule(add.IDs, e.key(add)) {
+		return data, nil
+	}
+	version := e.field(root, "version", yaml.ScalarNode)
+	n, _ := strconv.Atoi(version.Value) // the policy was read
+	version.SetString("")
+	version.Tag, version.Value, version.Style = "!!int", strconv.Itoa(n+1), 0
+	var out bytes.Buffer
+	enc := yaml.NewEncoder(&out)
+	enc.SetIndent(2)
+	if err := enc.Encode(&doc); err != nil {
+		return nil, fmt.Errorf("write policy %s: %w", name, err)
+	}
+	if _, err := ParsePolicy(name, out.Bytes()); err != nil {
+		return nil, err
+	}
+	return out.Bytes(), nil
+}
+
+// policyEdit changes a policy as it is written.
+type policyEdit struct{ root *yaml.Node }
+
+// field returns the value of a field, making one of the kind where there is none.
+func (e policyEdit) field(in *yaml.Node, name string, kind yaml.Kind) *yaml.Node {
+	for i := 0; i+1 < len(in.Content); i += 2 {
+		if in.Content[i].Value == name {
+			return in.Content[i+1]
+		}
+	}
+	value := &yaml.Node{Kind: kind}
+	in.Content = append(in.Content, text(name), value)
+	return value
+}
+
+// aliased reports whether anything below n is an alias.
+func aliased(n *yaml.Node) bool {
+	return n.Kind == yaml.AliasNode || slices.ContainsFunc(n.Content, aliased)
+}
+
+func text(s string) *yaml.Node {
+	n := &yaml.Node{}
+	n.SetString(s)
+	return n
+}
+
+// key returns the name of a key, added where it is not known.
+func (e policyEdit) key(add NewRule) string {
+	keys := e.field(e.root, "keys", yaml.MappingNode)
+	keys.Style = 0
+	taken := map[string]bool{}
+	for i := 0; i+1 < len(keys.Content); i += 2 {
+		taken[keys.Content[i].Value] = true
+		pem := e.field(keys.Content[i+1], "pem", yaml.ScalarNode)
+		if known, err := ParseKey([]byte(pem.Value)); err == nil && known.Fingerprint() == add.Key.Fingerprint() {
+			return keys.Content[i].Value
+		}
+	}
+	key := add.Name
+	for n := 2; taken[key]; n++ {
+		key = fmt.Sprintf("%s-%d", add.Name, n)
+	}
+	pem := text(string(add.Key.PEM()))
+	pem.Style = yaml.LiteralStyle
+	keys.Content = append(keys.Content, text(key), &yaml.Node{
+		Kind: yaml.MappingNode, Content: []*yaml.Node{text("pem"), pem},
+		HeadComment: "# " + add.Key.Fingerprint(),
+	})
+	return key
+}
+
+// rule adds a rule, or a key to the one for the same ids, and reports whether there
+// was need of it.
+func (e policyEdit) rule(ids []string, key string) bool {
+	rules := e.field(e.root, "rules", yaml.SequenceNode)
+	rules.Style = 0
+	at := len(rules.Content)
+	for i, n := range rules.Content {
+		have := values(e.field(n, "ids", yaml.SequenceNode))
+		if slices.Equal(slices.Sorted(slices.Values(have)), slices.Sorted(slices.Values(ids))) {
+			keys := e.field(e.field(n, "require", yaml.MappingNode), "keys", yaml.SequenceNode)
+			if slices.Contains(values(keys), key) {
+				return false
+			}
+			keys.Content = append(keys.Content, text(key))
+			return true
+		}
+		if i < at && slices.ContainsFunc(have, func(pattern string) bool { return shadows(pattern, ids) }) {
+			at = i
+		}
+	}
+	list := &yaml.Node{Kind: yaml.SequenceNode, Style: yaml.FlowStyle}
+	for _, id := range ids {
+		list.Content = append(list.Content, text(id))
+	}
+	keys := &yaml.Node{Kind: yaml.SequenceNode, Style: yaml.FlowStyle, Content: []*yaml.Node{text(key)}}
+	require := &yaml.Node{Kind: yaml.MappingNode, Content: []*yaml.Node{text("keys"), keys}}
+	rule := &yaml.Node{Kind: yaml.MappingNode, Content: []*yaml.Node{text("ids"), list, text("require"), require}}
+	rules.Content = slices.Insert(rules.Content, at, rule)
+	return true
+}
+
+// shadows reports whether a pattern is for one of ids.
+func shadows(pattern string, ids []string) bool {
+	glob, err := artifact.ParseIDGlob(pattern)
+	return err == nil && slices.ContainsFunc(ids, glob.Match)
+}
+
+func values(list *yaml.Node) []string {
+	var all []string
+	for _, n := range list.Content {
+		all = append(all, n.Value)
+	}
+	return all
+}

@@ -1,0 +1,82 @@
+package signer_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"oras.land/oras-go/v2/errdef"
+
+	"github.com/sealift/sealift/artifact"
+	"github.com/sealift/sealift/signer"
+)
+
+func addRule(t *testing.T, data string, key *signer.Key, name string, ids ...string) string {
+	t.Helper()
+	out, err := signer.AddRule("policy.yaml", []byte(data), signer.NewRule{IDs: ids, Key: key, Name: name})
+	if err != nil {
+		t.Fatalf("AddRule: %v\n%s", err, data)
+	}
+	return string(out)
+}
+
+// withKey stands for the lines of a key in what is wanted.
+func withKey(key *signer.Key) string {
+	return "\n    # " + key.Fingerprint() + "\n    pem: |\n      " + strings.ReplaceAll(strings.TrimSpace(string(key.PEM())), "\n", "\n      ")
+}
+
+func TestAddRule(t *testing.T) {
+	t.Parallel()
+	acme, qa := newSigner(t).Key(), newSigner(t).Key()
+	got := addRule(t, "", acme, "acme", "example.com/**")
+	want := "apiVersion: sealift/v1\nkind: Policy\nversion: 1\nkeys:\n  acme:" + withKey(acme) +
+		"\nrules:\n  - ids: [example.com/**]\n    require:\n      keys: [acme]\n"
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Fatalf("a first rule (-want +got):\n%s", diff)
+	}
+	got = strings.Replace(got, "rules:", "# The narrower first.\nrules:", 1)
+	got = addRule(t, got, qa, "acme", "example.com/shop")
+	want = "apiVersion: sealift/v1\nkind: Policy\nversion: 2\nkeys:\n  acme:" + withKey(acme) + "\n  acme-2:" + withKey(qa) +
+		"\n# The narrower first.\nrules:\n  - ids: [example.com/shop]\n    require:\n      keys: [acme-2]\n  - ids: [example.com/**]\n    require:\n      keys: [acme]\n"
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Fatalf("a narrower rule, a key whose name is taken, a comment (-want +got):\n%s", diff)
+	}
+	got = addRule(t, got, acme, "whatever", "example.com/shop")
+	want = strings.NewReplacer("version: 2", "version: 3", "keys: [acme-2]", "keys: [acme-2, acme]").Replace(want)
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("one key more for the same ids (-want +got):\n%s", diff)
+	}
+	if again := addRule(t, got, acme, "whatever", "example.com/shop"); again != got {
+		t.Errorf("the same again changed it:\n%s", again)
+	}
+	got = addRule(t, got, qa, "qa", "example.org/**", "example.net/x")
+	p := parsePolicy(t, got)
+	if rule, pattern := p.Match("example.org/a/b"); rule != 3 || pattern != "example.org/**" || p.Version != 4 {
+		t.Errorf("rule %d (%s) of version %d, want a rule behind the others, of version 4", rule, pattern, p.Version)
+	}
+}
+
+func TestAddRuleRefuses(t *testing.T) {
+	t.Parallel()
+	key := newSigner(t).Key()
+	sound := addRule(t, "", key, "acme", "example.com/**")
+	tests := []struct {
+		name, data string
+		add        signer.NewRule
+		unfit      bool // errdef.ErrUnsupported instead of findings
+	}{
+		{"no policy", "kind: App\n", signer.NewRule{IDs: []string{"a.b/c"}, Key: key, Name: "acme"}, false},
+		{"bad pattern", sound, signer.NewRule{IDs: []string{"a.b/["}, Key: key, Name: "acme"}, false},
+		{"no pattern", sound, signer.NewRule{Key: key, Name: "acme"}, false},
+		{"bad name", sound, signer.NewRule{IDs: []string{"a.b/c"}, Key: newSigner(t).Key(), Name: "a b"}, false},
+		{"aliases", strings.Replace(sound, "keys: [acme]", "keys: &k [acme]\n  - ids: [a.b/c]\n    require:\n      keys: *k", 1), signer.NewRule{IDs: []string{"a.b/c"}, Key: key, Name: "acme"}, true},
+	}
+	for _, tt := range tests {
+		out, err := signer.AddRule("policy.yaml", []byte(tt.data), tt.add)
+		var findings artifact.FindingsError
+		if errors.As(err, &findings) == tt.unfit || errors.Is(err, errdef.ErrUnsupported) != tt.unfit || out != nil {
+			t.Errorf("%s: AddRule() = %q, %v", tt.name, out, err)
+		}
+	}
+}
