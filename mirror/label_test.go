@@ -35,6 +35,7 @@ func TestLabelOfCopies(t *testing.T) {
 		{"one, then all", []step{{"2", "linux/arm64", false}, {"2", "", false}}, nil, false},
 		{"all, then one", []step{{"2", "", false}, {"2", "linux/arm64", false}}, nil, false},
 		{"a delta", []step{{"2", "", true}}, nil, true},
+		{"whole, then a delta that leaves nothing", []step{{"2", "", false}, {"2", "", true}}, nil, false},
 		{"a delta, then whole", []step{{"2", "", true}, {"2", "", false}}, nil, false},
 		{"a delta, then one platform of it whole", []step{{"2", "", true}, {"2", "linux/amd64", false}}, nil, true},
 		{"one platform as a delta, then whole", []step{{"2", "linux/amd64", true}, {"2", "", false}}, nil, false},

@@ -33,7 +33,7 @@ func fullLabel() layout.Label {
 		Left: []digest.Digest{labelC},
 		Set: &layout.LabelSet{
 			ID: "4f1c", Volume: 2, Capacity: 4_700_000_000, FileBytes: 1 << 30, Volumes: [][]digest.Digest{blobs, {}, {}},
-			Segments: map[digest.Digest]layout.LabelSegments{labelC: {Bytes: 1 << 30, Volumes: []int{2, 3, 3}}},
+			Segments: map[digest.Digest]layout.LabelSegments{labelC: {Bytes: 1 << 30, Volumes: []int{3, 2, 3}}},
 		},
 	}
 }
