@@ -80,6 +80,30 @@ func TestLabelOfCopies(t *testing.T) {
 	}
 }
 
+// A blob that a delta left and that arrived with something else is not said to be left.
+func TestLabelForgetsWhatArrived(t *testing.T) {
+	t.Parallel()
+	src, dir := newStore(t), t.TempDir()
+	a, b := src.layer("a"), src.layer("b")
+	src.tag(src.image("1", nil, a, b), "1")
+	src.tag(src.image("2", nil, a, b, src.layer("2")), "2")
+	src.tag(src.image("other", nil, a), "other")
+	copyItem(t, dir, item(src, "2"), mirror.PlanOptions{Sites: []mirror.Site{{Items: []mirror.Item{item(src, "1")}}}})
+	for _, arrived := range []bool{false, true} {
+		if arrived {
+			copyItem(t, dir, item(src, "other"), mirror.PlanOptions{})
+		}
+		l, err := layout.Open(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		label, err := l.Label()
+		if err != nil || label.HasLeft(a.Digest) == arrived || !label.HasLeft(b.Digest) {
+			t.Errorf("Left = %v, %v, want b, and a: %t", label.Left, err, !arrived)
+		}
+	}
+}
+
 func copyItem(t *testing.T, dir string, it mirror.Item, opts mirror.PlanOptions) {
 	t.Helper()
 	media, err := mirror.OpenMedia(t.Context(), dir, mirror.MediaOptions{Tool: "test"})

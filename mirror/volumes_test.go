@@ -231,6 +231,36 @@ func TestVolumes(t *testing.T) {
 	}
 }
 
+// Media that is something else does not become a volume.
+func TestOpenMediaRefusesVolumes(t *testing.T) {
+	t.Parallel()
+	src := newStore(t)
+	lots(src, mega)
+	p := plan(t, mirror.Empty(), item(src, "1"))
+	set, err := p.Split(mirror.VolumeOptions{Bytes: 6 * mega})
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := p.Split(mirror.VolumeOptions{Bytes: 7 * mega})
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole, volume := t.TempDir(), t.TempDir()
+	copyItem(t, whole, item(src, "1"), mirror.PlanOptions{})
+	writeVolume(t, p, other, 1, volume)
+	for dir, want := range map[string]mirror.VolumeError{whole: {Dir: whole}, volume: {Dir: volume, Volume: 1, Of: 1, Other: true}} {
+		before := snapshot(t, dir)
+		_, err := mirror.OpenMedia(t.Context(), dir, mirror.MediaOptions{Set: set, Volume: 1})
+		var refused *mirror.VolumeError
+		if !errors.As(err, &refused) || *refused != want {
+			t.Errorf("OpenMedia = %v, want %v", err, &want)
+		}
+		if diff := cmp.Diff(before, snapshot(t, dir)); diff != "" {
+			t.Errorf("media that was refused has changed (-before +after):\n%s", diff)
+		}
+	}
+}
+
 // What one destination has says nothing of what is on a volume.
 func TestVolumeOfACopiedPlan(t *testing.T) {
 	t.Parallel()

@@ -59,6 +59,26 @@ func TestLabelRoundTrip(t *testing.T) {
 	}
 }
 
+// A label that another hand wrote is in no order.
+func TestLabelHasLeft(t *testing.T) {
+	t.Parallel()
+	left := []digest.Digest{labelA, labelB, labelC}
+	slices.Sort(left)
+	slices.Reverse(left)
+	l, err := layout.ParseLabel([]byte(`{"apiVersion":"sealift/v1","kind":"Media","left":["` + left[0].String() + `","` + left[1].String() + `","` + left[2].String() + `"]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range left {
+		if !l.HasLeft(d) {
+			t.Errorf("HasLeft(%s) = false, want true", d)
+		}
+	}
+	if d := digest.FromString("elsewhere"); l.HasLeft(d) {
+		t.Errorf("HasLeft(%s) = true, want false", d)
+	}
+}
+
 func TestLabelSetOn(t *testing.T) {
 	t.Parallel()
 	raw, err := fullLabel().Format()
