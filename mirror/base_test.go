@@ -31,6 +31,8 @@ func TestDelta(t *testing.T) {
 		{"nothing known", nil, nil, 0},
 		{"one site", []mirror.Site{{Items: []mirror.Item{item(src, "1")}}}, []ocispec.Descriptor{base, old}, 1},
 		{"several sites need what one lacks", []mirror.Site{{Items: []mirror.Item{item(src, "1")}}, {Items: []mirror.Item{item(src, "other")}}}, []ocispec.Descriptor{base}, 2},
+		{"the one that lacks it comes first", []mirror.Site{{Items: []mirror.Item{item(src, "other")}}, {Items: []mirror.Item{item(src, "1")}}}, []ocispec.Descriptor{base}, 2},
+		{"a site without anything comes first", []mirror.Site{{}, {Items: []mirror.Item{item(src, "1")}}}, nil, 0},
 		{"a site with two releases, one accounts for all", []mirror.Site{{Items: []mirror.Item{item(src, "1"), item(src, "other")}}}, []ocispec.Descriptor{base, old}, 1},
 		{"a site without anything", []mirror.Site{{Items: []mirror.Item{item(src, "1")}}, {}}, nil, 0},
 	}

@@ -2,6 +2,7 @@ package mirror_test
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -61,6 +62,33 @@ func TestFindRoomForARest(t *testing.T) {
 	}
 }
 
+// What an interrupted copy has left needs no room again.
+func TestFindRoomForTheRest(t *testing.T) {
+	t.Parallel()
+	src, dir := newStore(t), t.TempDir()
+	layer := lots(src, mega)[0]
+	cut := &faulty{Source: src, digest: layer.Digest, times: -1, after: 600_000, err: io.ErrUnexpectedEOF}
+	need := func() int64 {
+		media, err := mirror.OpenMedia(t.Context(), dir, mirror.MediaOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer media.Close()
+		p := plan(t, media, item(cut, "1"))
+		room, err := p.FindRoom(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := p.Execute(t.Context(), mirror.ExecuteOptions{Attempts: 1}); !errors.As(err, new(*mirror.IncompleteError)) {
+			t.Fatalf("Execute = %v, want an IncompleteError", err)
+		}
+		return room.Need
+	}
+	if all, rest := need(), need(); rest > all-590_000 || rest < mega-600_000 {
+		t.Errorf("the rest of a layer needs %d bytes, and all of it %d, want 600000 less", rest, all)
+	}
+}
+
 func TestReadBack(t *testing.T) {
 	t.Parallel()
 	blob := func(dir string, d ocispec.Descriptor) string {
@@ -93,6 +121,13 @@ func TestReadBack(t *testing.T) {
 				t.Fatal(err)
 			}
 		}, "not found"},
+		{"the name is another's", func(t *testing.T, dir string, f fixture) {
+			text := fmt.Sprintf(`{"schemaVersion":2,"manifests":[{"mediaType":%q,"digest":%q,"size":%d,"annotations":{"org.opencontainers.image.ref.name":"example.com/shop:1.0.0"}}]}`,
+				f.amd64.MediaType, f.amd64.Digest, f.amd64.Size)
+			if err := os.WriteFile(filepath.Join(dir, "index.json"), []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}, "example.com/shop:1.0.0: is sha256:"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -103,6 +103,21 @@ func TestVerifySeen(t *testing.T) {
 	}
 }
 
+// What was read counts for content of that size only: who says another one lies.
+func TestVerifySeenOfAnotherSize(t *testing.T) {
+	t.Parallel()
+	src, seen := newStore(t), &mirror.Checked{}
+	layer := src.layer("layer")
+	lie := layer
+	lie.Size++
+	for _, d := range []ocispec.Descriptor{layer, lie} {
+		_, err := mirror.Verify(t.Context(), src, src.image("image", nil, d), mirror.VerifyOptions{Seen: seen})
+		if lies := d.Size != layer.Size; errors.Is(err, mirror.ErrDamaged) != lies || !lies && err != nil {
+			t.Errorf("Verify of a layer of %d bytes, said to be %d = %v, want damage: %t", layer.Size, d.Size, err, lies)
+		}
+	}
+}
+
 // A lost signature is found by what lists it alone.
 func TestMissingListed(t *testing.T) {
 	t.Parallel()

@@ -36,6 +36,7 @@ type VolumeOptions struct {
 const (
 	indexEntryBytes = 4 * 700
 	labelEntryBytes = 80
+	labelBaseBytes  = 120 // and its name
 	segmentUnit     = 1 << 20
 	maxVolumes      = 10_000
 	maxSegments     = 10_000 // of a blob, as media take
@@ -145,6 +146,9 @@ func (s *splitting) reserve(p *Plan) error {
 	}
 	for _, r := range p.Roots {
 		s.fixed += int64(2+len(r.Referrers)+2*len(r.Tags)) * indexEntryBytes
+		for _, b := range r.Base {
+			s.fixed += labelBaseBytes + int64(len(b.Name))
+		}
 	}
 	usable := s.opts.Bytes - s.opts.Bytes/100 - 1<<20
 	if s.room = usable - s.fixed; s.room < segmentUnit {

@@ -94,6 +94,13 @@ func checkSet(t *testing.T, p *mirror.Plan, set *mirror.Set) {
 			on[d]++
 		}
 	}
+	if most := set.Options.Entries; most > 0 {
+		for i, v := range set.Volumes { // none of them is in segments here
+			if n := len(p.Manifests) + 2 + len(v.Blobs); n > most {
+				t.Errorf("volume %d has %d blobs, want at most %d", i+1, n, most)
+			}
+		}
+	}
 	for d, s := range set.Segments {
 		if on[d] > 0 {
 			t.Errorf("%s is whole on a volume, and in segments", d)
@@ -221,6 +228,93 @@ func TestVolumes(t *testing.T) {
 	src.tag(src.image("other", nil, src.layer("not in the set")), "2")
 	if _, err := plan(t, mirror.Empty(), item(src, "2")).Volume(t.Context(), mirror.Empty(), set, 1, mirror.PlanOptions{}); !errors.Is(err, mirror.ErrMoved) {
 		t.Errorf("Volume of another plan = %v, want %v", err, mirror.ErrMoved)
+	}
+}
+
+// Media that is something else does not become a volume.
+func TestOpenMediaRefusesVolumes(t *testing.T) {
+	t.Parallel()
+	src := newStore(t)
+	lots(src, mega)
+	p := plan(t, mirror.Empty(), item(src, "1"))
+	set, err := p.Split(mirror.VolumeOptions{Bytes: 6 * mega})
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := p.Split(mirror.VolumeOptions{Bytes: 7 * mega})
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole, volume := t.TempDir(), t.TempDir()
+	copyItem(t, whole, item(src, "1"), mirror.PlanOptions{})
+	writeVolume(t, p, other, 1, volume)
+	for dir, want := range map[string]mirror.VolumeError{whole: {Dir: whole}, volume: {Dir: volume, Volume: 1, Of: 1, Other: true}} {
+		before := snapshot(t, dir)
+		_, err := mirror.OpenMedia(t.Context(), dir, mirror.MediaOptions{Set: set, Volume: 1})
+		var refused *mirror.VolumeError
+		if !errors.As(err, &refused) || *refused != want {
+			t.Errorf("OpenMedia = %v, want %v", err, &want)
+		}
+		if diff := cmp.Diff(before, snapshot(t, dir)); diff != "" {
+			t.Errorf("media that was refused has changed (-before +after):\n%s", diff)
+		}
+	}
+}
+
+// What one destination has says nothing of what is on a volume.
+func TestVolumeOfACopiedPlan(t *testing.T) {
+	t.Parallel()
+	src, dir := newStore(t), t.TempDir()
+	lots(src, 2*mega)
+	for range 2 {
+		media, err := mirror.OpenMedia(t.Context(), dir, mirror.MediaOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := plan(t, media, item(src, "1"))
+		if err := errors.Join(p.Execute(t.Context(), mirror.ExecuteOptions{}), media.Close()); err != nil {
+			t.Fatal(err)
+		}
+		set, err := p.Split(mirror.VolumeOptions{Bytes: 6 * mega})
+		if err != nil {
+			t.Fatal(err)
+		}
+		v, err := p.Volume(t.Context(), mirror.Empty(), set, 1, mirror.PlanOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if sum := v.Summary(); sum.Copied != sum.All {
+			t.Errorf("%+v of %+v is copied onto an empty volume, want all", sum.Copied, sum.All)
+		}
+		writeVolume(t, p, set, 1, t.TempDir())
+	}
+}
+
+// What a delta leaves is on no volume, and each of them says why.
+func TestVolumesOfADelta(t *testing.T) {
+	t.Parallel()
+	src := newStore(t)
+	layers := lots(src, 3*mega, 3*mega, 2*mega, 11*mega)
+	src.tag(src.image("base", nil, layers[0], layers[3]), "base")
+	p, err := mirror.NewPlan(t.Context(), mirror.Empty(), []mirror.Item{item(src, "1")}, mirror.PlanOptions{Sites: []mirror.Site{{Items: []mirror.Item{item(src, "base")}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	set, err := p.Split(mirror.VolumeOptions{Bytes: 6 * mega})
+	if err != nil || len(set.Volumes) != 2 || len(set.Segments) != 0 {
+		t.Fatalf("Split = %+v, %v, want two volumes of what is not left", set, err)
+	}
+	for n := range set.Volumes {
+		v, err := p.Volume(t.Context(), mirror.Empty(), set, n+1, mirror.PlanOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range v.Blobs {
+			base := s.Descriptor.Digest == layers[0].Digest || s.Descriptor.Digest == layers[3].Digest
+			if (s.Left == mirror.LeftInBase) != base || s.Left == "volume 0" {
+				t.Errorf("volume %d: %s is left as %q, want as in the base: %t", n+1, s.Descriptor.Digest, s.Left, base)
+			}
+		}
 	}
 }
 

@@ -155,25 +155,30 @@ func TestJoinConflict(t *testing.T) {
 func TestJoinOfRepeatedNames(t *testing.T) {
 	t.Parallel()
 	old, now := digest.FromString("old"), digest.FromString("new")
-	entry := func(d digest.Digest) string {
-		return `{"mediaType":"` + ocispec.MediaTypeImageManifest + `","digest":"` + d.String() + `","size":3,"annotations":{"org.opencontainers.image.ref.name":"x"}}`
-	}
-	var dirs []string
-	for _, entries := range []string{entry(now), entry(old) + "," + entry(now)} {
-		dir := t.TempDir()
-		write(t, []byte(`{"imageLayoutVersion":"1.0.0"}`), dir, "oci-layout")
-		write(t, []byte(`{"schemaVersion":2,"manifests":[`+entries+`]}`), dir, "index.json")
-		write(t, []byte("new"), dir, "blobs", "sha256", now.Encoded())
-		dirs = append(dirs, dir)
-	}
-	for range 2 {
-		slices.Reverse(dirs)
-		l := join(t, dirs...)
-		if got, err := l.Resolve(t.Context(), "x"); err != nil || got.Digest != now {
-			t.Errorf("Resolve = %v, %v, want %s", got.Digest, err, now)
+	for annotation, name := range map[string]string{
+		"org.opencontainers.image.ref.name": "x",
+		"io.containerd.image.name":          "registry.example.com/app:1",
+	} {
+		entry := func(d digest.Digest) string {
+			return `{"mediaType":"` + ocispec.MediaTypeImageManifest + `","digest":"` + d.String() + `","size":3,"annotations":{"` + annotation + `":"` + name + `"}}`
 		}
-		if n := len(l.Entries()); n != 1 {
-			t.Errorf("%d entries, want 1", n)
+		var dirs []string
+		for _, entries := range []string{entry(now), entry(old) + "," + entry(now)} {
+			dir := t.TempDir()
+			write(t, []byte(`{"imageLayoutVersion":"1.0.0"}`), dir, "oci-layout")
+			write(t, []byte(`{"schemaVersion":2,"manifests":[`+entries+`]}`), dir, "index.json")
+			write(t, []byte("new"), dir, "blobs", "sha256", now.Encoded())
+			dirs = append(dirs, dir)
+		}
+		for range 2 {
+			slices.Reverse(dirs)
+			l := join(t, dirs...)
+			if got, err := l.Resolve(t.Context(), name); err != nil || got.Digest != now {
+				t.Errorf("Resolve(%s) = %v, %v, want %s", name, got.Digest, err, now)
+			}
+			if n := len(l.Entries()); n != 1 {
+				t.Errorf("%s: %d entries, want 1", name, n)
+			}
 		}
 	}
 }

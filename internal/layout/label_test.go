@@ -33,7 +33,7 @@ func fullLabel() layout.Label {
 		Left: []digest.Digest{labelC},
 		Set: &layout.LabelSet{
 			ID: "4f1c", Volume: 2, Capacity: 4_700_000_000, FileBytes: 1 << 30, Volumes: [][]digest.Digest{blobs, {}, {}},
-			Segments: map[digest.Digest]layout.LabelSegments{labelC: {Bytes: 1 << 30, Volumes: []int{2, 3, 3}}},
+			Segments: map[digest.Digest]layout.LabelSegments{labelC: {Bytes: 1 << 30, Volumes: []int{3, 2, 3}}},
 		},
 	}
 }
@@ -56,6 +56,26 @@ func TestLabelRoundTrip(t *testing.T) {
 	again, err := want.Format()
 	if err != nil || !bytes.Equal(raw, again) {
 		t.Errorf("another order of roots makes %s, %v, want the same bytes", again, err)
+	}
+}
+
+// A label that another hand wrote is in no order.
+func TestLabelHasLeft(t *testing.T) {
+	t.Parallel()
+	left := []digest.Digest{labelA, labelB, labelC}
+	slices.Sort(left)
+	slices.Reverse(left)
+	l, err := layout.ParseLabel([]byte(`{"apiVersion":"sealift/v1","kind":"Media","left":["` + left[0].String() + `","` + left[1].String() + `","` + left[2].String() + `"]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range left {
+		if !l.HasLeft(d) {
+			t.Errorf("HasLeft(%s) = false, want true", d)
+		}
+	}
+	if d := digest.FromString("elsewhere"); l.HasLeft(d) {
+		t.Errorf("HasLeft(%s) = true, want false", d)
 	}
 }
 

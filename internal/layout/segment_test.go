@@ -389,6 +389,11 @@ func TestPartial(t *testing.T) {
 		}
 		write(t, make([]byte, size), partialPath(dir, desc.Digest)+".parts", fmt.Sprintf("%03d", n))
 	}
+	remove(t, partialPath(dir, desc.Digest)+".parts", "001")
+	if got, err := l.Partial(t.Context(), desc); err != nil || got != 40 {
+		t.Errorf("Partial with a hole = %d, %v, want what is before it", got, err)
+	}
+	write(t, make([]byte, 40), partialPath(dir, desc.Digest)+".parts", "001")
 	if got, err := l.Partial(t.Context(), desc); err != nil || got != 0 {
 		t.Errorf("Partial of segments longer than the blob = %d, %v, want 0", got, err)
 	}

@@ -96,6 +96,21 @@ func TestFetchFrom(t *testing.T) {
 	}
 }
 
+// A blob without bytes has to be there too.
+func TestFetchEmpty(t *testing.T) {
+	t.Parallel()
+	for name, answer := range map[string]http.HandlerFunc{"": remotetest.Content(nil), "not found": remotetest.Status(http.StatusNotFound)} {
+		synctest.Test(t, func(t *testing.T) {
+			net := remotetest.NewNetwork(t)
+			net.Serve(host, exchange(blobPath(nil), map[string]string{"Range": ""}, 1, answer))
+			got, err := readFrom(t, repository(t, net, remote.Options{}), describe(nil), 0)
+			if got != "" || (name == "") != (err == nil) || err != nil && !strings.Contains(err.Error(), name) {
+				t.Errorf("FetchFrom gives %q, %v, want nothing, %q", got, err, name)
+			}
+		})
+	}
+}
+
 // exchange is one of a script: times is how often, < 0 for as often as it comes.
 func exchange(request string, header map[string]string, times int, answer http.HandlerFunc) remotetest.Exchange {
 	return remotetest.Exchange{Request: request, Header: header, Times: times, Answer: answer}

@@ -109,6 +109,42 @@ func TestListIsWhole(t *testing.T) {
 	})
 }
 
+// What is as large as it may be is taken.
+func TestBoundsAreInclusive(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		net := remotetest.NewNetwork(t)
+		manifest := []byte(`{"schemaVersion":2` + strings.Repeat(" ", 4<<20-19) + `}`)
+		desc := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: digest.FromBytes(manifest), Size: 4 << 20}
+		script := []remotetest.Exchange{exchange("GET /v2/shop/manifests/"+desc.Digest.String(), nil, 1, remotetest.Content(manifest, "Content-Type", desc.MediaType))}
+		tags := []byte(`{"tags":["` + strings.Repeat(`a","`, 9999) + `a"]}`)
+		for n := range 5 {
+			var header []string
+			query := ""
+			if n > 0 {
+				query = fmt.Sprintf("?page=%d", n)
+			}
+			if n < 4 {
+				header = []string{"Link", fmt.Sprintf(`<?page=%d>; rel="next"`, n+1)}
+			}
+			script = append(script, exchange("GET /v2/shop/tags/list"+query, nil, 1, remotetest.Content(tags, header...)))
+		}
+		net.Serve(host, script...)
+		repo := repository(t, net, remote.Options{})
+		if got, err := content.FetchAll(t.Context(), repo, desc); err != nil || len(got) != 4<<20 {
+			t.Errorf("Fetch of a manifest of 4 MiB = %d bytes, %v", len(got), err)
+		}
+		listed := 0
+		err := repo.Tags(t.Context(), "", func(page []string) error {
+			listed += len(page)
+			return nil
+		})
+		if err != nil || listed != 50_000 {
+			t.Errorf("Tags = %d, %v, want 50000", listed, err)
+		}
+	})
+}
+
 // endlessly sends spaces until nobody listens.
 func endlessly(sent *atomic.Int64) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {

@@ -76,6 +76,11 @@ func TestRedirects(t *testing.T) {
 			net.Serve("storage.example:443", exchange("GET /b", nil, 1, redirect("http://storage.example/b")))
 			net.Serve("storage.example:80", exchange("GET /b", nil, 1, remotetest.Content(data)))
 		}, ""},
+		{"to TLS and back", false, false, func(net *remotetest.Network) { // the registry itself is plain: what counts is the step
+			net.Serve(host, exchange(get, nil, 1, redirect("https://storage.example/b")))
+			net.Serve("storage.example:443", exchange("GET /b", nil, 1, redirect("http://storage.example/b")))
+			net.Serve("storage.example:80")
+		}, "the registry redirects to http://storage.example/b: from https to http"},
 		{"loop", false, false, func(net *remotetest.Network) {
 			net.Serve(host, exchange(get, nil, 1, redirect("/b")), exchange("GET /b", nil, 9, redirect("/b")))
 		}, "more than 10 redirects in a row"},
