@@ -33,6 +33,7 @@ var layers = [][]string{
 	{"internal/target"},
 	{"internal/publish", "internal/target/compose"},
 	{"internal/site"},
+	{"internal/delivery/tool"},
 	{"internal/delivery"},
 	{"internal/ui", "internal/ui/uitest"},
 	{"internal/cli"},

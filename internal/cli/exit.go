@@ -11,6 +11,7 @@ import (
 
 	"github.com/sealift/sealift/artifact"
 	"github.com/sealift/sealift/internal/delivery"
+	"github.com/sealift/sealift/internal/delivery/tool"
 	"github.com/sealift/sealift/internal/layout"
 	"github.com/sealift/sealift/internal/publish"
 	"github.com/sealift/sealift/internal/remote"
@@ -77,7 +78,7 @@ func exitCode(ctx context.Context, err error) int {
 		return exitUsage // a file this person named
 	case errors.As(err, new(*volumesError)):
 		return exitIncomplete // before what it wraps, which says that something is not there
-	case errors.As(err, new(*mirror.PlatformError)), errors.Is(err, delivery.ErrNoTool):
+	case errors.As(err, new(*mirror.PlatformError)), errors.Is(err, tool.ErrMissing):
 		return exitNotFound
 	case errors.As(err, new(*delivery.VersionError)), errors.Is(err, errdef.ErrNotFound), errors.Is(err, fs.ErrNotExist), errors.Is(err, layout.ErrNotLayout):
 		return exitNotFound // also in mid-copy: running it again would not help

@@ -13,6 +13,7 @@ import (
 
 	"github.com/sealift/sealift/artifact"
 	"github.com/sealift/sealift/internal/delivery"
+	"github.com/sealift/sealift/internal/delivery/tool"
 	"github.com/sealift/sealift/internal/layout"
 	"github.com/sealift/sealift/internal/ui"
 	"github.com/sealift/sealift/mirror"
@@ -225,7 +226,7 @@ func (c *copying) execute(ctx context.Context, plan *mirror.Plan, to artifact.Lo
 
 // copyToMedia carries out a plan onto media and makes sure that it can be taken
 // away.
-func (c *copying) copyToMedia(ctx context.Context, plan *mirror.Plan, media *mirror.Media, to artifact.Location, opts *delivery.ToolOptions) (mirror.Amount, error) {
+func (c *copying) copyToMedia(ctx context.Context, plan *mirror.Plan, media *mirror.Media, to artifact.Location, opts *tool.Options) (mirror.Amount, error) {
 	if err := c.packTools(ctx, media, to, opts); err != nil {
 		return mirror.Amount{}, err
 	}
@@ -233,7 +234,7 @@ func (c *copying) copyToMedia(ctx context.Context, plan *mirror.Plan, media *mir
 		return mirror.Amount{}, err
 	}
 	// The page is of what is there now, with or without a program.
-	if _, err := os.Lstat(filepath.Join(to.Path, delivery.StartName)); opts != nil || err == nil {
+	if _, err := os.Lstat(filepath.Join(to.Path, tool.StartName)); opts != nil || err == nil {
 		if err := delivery.PackStart(ctx, media, to.Path); err != nil {
 			return mirror.Amount{}, err
 		}

@@ -10,7 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sealift/sealift/artifact"
-	"github.com/sealift/sealift/internal/delivery"
+	"github.com/sealift/sealift/internal/delivery/tool"
 	"github.com/sealift/sealift/mirror"
 )
 
@@ -33,7 +33,7 @@ func (f *toolFlags) add(cmd *cobra.Command) {
 
 // tools are the programs for a plan, nil when none go along. That one cannot is
 // found before anything is copied.
-func (c *copying) tools(plan *mirror.Plan) (*delivery.ToolOptions, error) {
+func (c *copying) tools(plan *mirror.Plan) (*tool.Options, error) {
 	f := c.flags.tool
 	switch {
 	case len(f.platforms) == 0 && f.dir != "":
@@ -47,10 +47,10 @@ func (c *copying) tools(plan *mirror.Plan) (*delivery.ToolOptions, error) {
 	if err != nil {
 		return nil, fmt.Errorf("find this program's own file: %w", err)
 	}
-	opts := &delivery.ToolOptions{Executable: executable, Version: Version(), Dir: f.dir}
+	opts := &tool.Options{Executable: executable, Version: Version(), Dir: f.dir}
 	for _, s := range f.platforms {
 		if s == toolDefault {
-			opts.Platforms = append(opts.Platforms, delivery.ToolPlatforms(plan.Platforms())...)
+			opts.Platforms = append(opts.Platforms, tool.Platforms(plan.Platforms())...)
 			continue
 		}
 		list, err := parsePlatforms([]string{s})
@@ -65,16 +65,16 @@ func (c *copying) tools(plan *mirror.Plan) (*delivery.ToolOptions, error) {
 
 // explainTool says where a program that is wanted can come from.
 func explainTool(err error) error {
-	var tool *delivery.ToolError
+	var bad *tool.Error
 	switch {
 	case err == nil:
 		return nil
-	case errors.As(err, &tool) && errors.Is(err, delivery.ErrToolVersion):
+	case errors.As(err, &bad) && errors.Is(err, tool.ErrVersion):
 		return withHint(err, "take the programs of this release, or run the one that is to travel")
-	case errors.As(err, &tool) && !errors.Is(err, delivery.ErrNoTool):
+	case errors.As(err, &bad) && !errors.Is(err, tool.ErrMissing):
 		return withHint(err, "take the file that make dist builds for it, or that the release has")
-	case errors.As(err, &tool):
-		return withHint(err, "put it there, name its directory with --tool-dir, or leave the platform out: --with-tool=%s", formatTool(tool.Platform))
+	case errors.As(err, &bad):
+		return withHint(err, "put it there, name its directory with --tool-dir, or leave the platform out: --with-tool=%s", formatTool(bad.Platform))
 	}
 	return err
 }
@@ -88,7 +88,7 @@ func formatTool(not ocispec.Platform) string {
 
 // packTools puts the programs on media. They come before what is copied, so that a
 // disk that is pulled too early explains itself.
-func (c *copying) packTools(ctx context.Context, media *mirror.Media, to artifact.Location, opts *delivery.ToolOptions) error {
+func (c *copying) packTools(ctx context.Context, media *mirror.Media, to artifact.Location, opts *tool.Options) error {
 	if opts == nil {
 		return nil
 	}
@@ -98,6 +98,6 @@ func (c *copying) packTools(ctx context.Context, media *mirror.Media, to artifac
 	}
 	defer func() { _ = root.Close() }() // was only read
 	opts.Media = root.FS()
-	_, err = delivery.PackTool(ctx, media, *opts)
+	_, err = tool.Pack(ctx, media, *opts)
 	return explainTool(err)
 }

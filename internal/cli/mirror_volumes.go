@@ -14,6 +14,7 @@ import (
 
 	"github.com/sealift/sealift/artifact"
 	"github.com/sealift/sealift/internal/delivery"
+	"github.com/sealift/sealift/internal/delivery/tool"
 	"github.com/sealift/sealift/internal/ui"
 	"github.com/sealift/sealift/mirror"
 )
@@ -54,7 +55,7 @@ type volumes struct {
 	*copying
 	plan  *mirror.Plan
 	set   *mirror.Set
-	tools *delivery.ToolOptions // nil when no program goes along
+	tools *tool.Options // nil when no program goes along
 }
 
 // runVolumes makes the set and writes its volumes, or the one that was asked for.
