@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -59,7 +58,7 @@ func (c *copying) tools(plan *mirror.Plan) (*tool.Options, error) {
 		}
 		opts.Platforms = append(opts.Platforms, list...)
 	}
-	_, err = opts.Bytes()
+	_, err = opts.Room()
 	return opts, explainTool(err)
 }
 
@@ -84,20 +83,4 @@ func formatTool(not ocispec.Platform) string {
 		return "linux/arm64"
 	}
 	return "linux/amd64"
-}
-
-// packTools puts the programs on media. They come before what is copied, so that a
-// disk that is pulled too early explains itself.
-func (c *copying) packTools(ctx context.Context, media *mirror.Media, to artifact.Location, opts *tool.Options) error {
-	if opts == nil {
-		return nil
-	}
-	root, err := os.OpenRoot(to.Path)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = root.Close() }() // was only read
-	opts.Media = root.FS()
-	_, err = tool.Pack(ctx, media, *opts)
-	return explainTool(err)
 }

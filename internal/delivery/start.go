@@ -15,9 +15,36 @@ import (
 	"github.com/sealift/sealift/signer"
 )
 
-// PackStart writes START-HERE.txt, for what the media in dir holds now. It is
-// called when all else is there, and again when that changes.
-func PackStart(ctx context.Context, dst tool.FileWriter, dir string) error {
+// PackTool puts the programs of opts, nil for none, on the media in dir. They come
+// before what is copied, so that a disk that is pulled too early explains itself. It
+// fails as [tool.Pack] does.
+func PackTool(ctx context.Context, dst tool.FileWriter, dir string, opts *tool.Options) error {
+	if opts == nil {
+		return nil
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = root.Close() }() // was only read
+	with := *opts
+	with.Media = root.FS()
+	_, err = tool.Pack(ctx, dst, with)
+	return err
+}
+
+// PackStart writes START-HERE.txt, for what the media in dir holds now, with or
+// without a program. It is called when all else is there. A page that is wrong is
+// worse than none: one that stands there is renewed when it is not wanted too.
+func PackStart(ctx context.Context, dst tool.FileWriter, dir string, wanted bool) error {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = root.Close() }() // was only read
+	if _, err := root.Lstat(tool.StartName); err != nil && !wanted {
+		return nil //nolint:nilerr // there is none
+	}
 	list, err := FindMedia(ctx, artifact.Location{Place: artifact.PlaceMedia, Path: dir})
 	if err != nil && !errors.Is(err, errdef.ErrNotFound) {
 		return err
@@ -30,11 +57,6 @@ func PackStart(ctx context.Context, dst tool.FileWriter, dir string) error {
 	if len(list) > 0 {
 		label, _ = list[0].Media.Label() // advice: without it the text says less
 	}
-	root, err := os.OpenRoot(dir)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = root.Close() }() // was only read
 	return tool.PackStart(ctx, dst, root.FS(), label, contents)
 }
 

@@ -50,7 +50,7 @@ func TestContents(t *testing.T) {
 	if err := errors.Join(os.MkdirAll(bin, 0o755), os.WriteFile(bin+"/sealift-linux-arm64", nil, 0o755), os.WriteFile(bin+"/sealift-of-somebody", nil, 0o755)); err != nil {
 		t.Fatal(err)
 	}
-	if err := delivery.PackStart(t.Context(), w, m.dir); err != nil {
+	if err := delivery.PackStart(t.Context(), w, m.dir, true); err != nil {
 		t.Fatal(err)
 	}
 	file := filepath.Join(m.dir, "START-HERE.txt")
@@ -61,7 +61,7 @@ func TestContents(t *testing.T) {
 	if err := os.Chmod(file, 0o400); err != nil {
 		t.Fatal(err)
 	}
-	if err := delivery.PackStart(t.Context(), w, m.dir); err != nil {
+	if err := delivery.PackStart(t.Context(), w, m.dir, true); err != nil {
 		t.Fatal(err)
 	}
 	if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o400 {
@@ -92,7 +92,7 @@ func TestPackStartEmpty(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer w.Close()
-	if err := errors.Join(w.Commit(t.Context()), delivery.PackStart(t.Context(), w, dir)); err != nil {
+	if err := errors.Join(w.Commit(t.Context()), delivery.PackStart(t.Context(), w, dir, true)); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(filepath.Join(dir, "START-HERE.txt")); err != nil {

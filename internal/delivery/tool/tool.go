@@ -196,17 +196,20 @@ func Pack(ctx context.Context, dst FileWriter, opts Options) ([]File, error) {
 	return files, err
 }
 
-// Bytes checks the programs as [Pack] does and returns what they take on media,
-// checksums aside.
-func (o Options) Bytes() (int64, error) {
-	var sum int64
+// startBytes is room for START-HERE.txt and the checksums.
+const startBytes = 64 << 10
+
+// Room checks the programs as [Pack] does and returns the bytes that they take on
+// media, with their checksums and START-HERE.txt.
+func (o Options) Room() (int64, error) {
+	sum := int64(startBytes)
 	for _, p := range o.Platforms {
 		t, err := o.open(p)
 		if err != nil {
 			return 0, err
 		}
 		_ = t.content.Close() // was only read
-		sum += t.File.Bytes
+		sum += t.Bytes
 	}
 	return sum, nil
 }
