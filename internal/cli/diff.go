@@ -123,8 +123,8 @@ func (d diffed) text(w io.Writer, before, after string) {
 	d.images(p)
 	p.bytes(d.Bytes)
 	for _, side := range []delivery.Identified{d.Old, d.New} {
-		if side.Absent > 0 {
-			p.row("absent", fmt.Sprintf("%s lacks manifests (%d); what they name is not counted", side.Name, side.Absent))
+		if side.Lacks > 0 {
+			p.row("lacks", fmt.Sprintf("%s: %s; what is named there is not counted", side.Name, count(side.Lacks, "manifest")))
 		}
 	}
 	d.signers(p)

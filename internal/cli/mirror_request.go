@@ -89,11 +89,11 @@ func setRefs(dir string) ([]string, error) {
 	return refs, nil
 }
 
-// maxAbsent bounds the pieces of missing content that are listed.
-const maxAbsent = 10
+// maxMissing bounds the pieces of missing content that are listed.
+const maxMissing = 10
 
-// explainAbsent lists what neither side has, and what sources that are deltas say
-// they build on.
+// explainAbsent says of what neither side has which volumes have it; where none have
+// it, it is missing, and listed with what sources that are deltas build on.
 func (c *copying) explainAbsent(err error) error {
 	var absent *mirror.AbsentError
 	if !errors.As(err, &absent) {
@@ -104,7 +104,7 @@ func (c *copying) explainAbsent(err error) error {
 		return rest
 	}
 	errs := []error{err}
-	for _, d := range absent.Content[:min(len(absent.Content), maxAbsent)] {
+	for _, d := range absent.Content[:min(len(absent.Content), maxMissing)] {
 		errs = append(errs, fmt.Errorf("missing: %s, %s", d.Digest, ui.Bytes(d.Size)))
 	}
 	for i, f := range c.found {

@@ -207,7 +207,7 @@ func explainPlan(w io.Writer, p *site.Plan) {
 		losses = nil // they were told when the revision was made
 	}
 	for _, l := range grouped(losses) {
-		fmt.Fprintf(w, "  not here  %s\n", l)
+		fmt.Fprintf(w, "  lost      %s\n", l)
 	}
 	for _, n := range p.Notes {
 		fmt.Fprintf(w, "  note      %s\n", n)

@@ -204,7 +204,7 @@ func HostPlatforms(t *artifact.Template, arch string) []ocispec.Platform {
 }
 
 // VerifyBytes reads everything of f that is expected and compares it with its
-// digests. What is absent for a stated reason is in the result.
+// digests. What is absent is in the result, with its reason.
 func VerifyBytes(ctx context.Context, f Found, expected mirror.VerifyOptions) (mirror.Verified, error) {
 	if f.Damage != nil {
 		return mirror.Verified{}, f.Damage

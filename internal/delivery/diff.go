@@ -48,9 +48,9 @@ type Identified struct {
 	Digest  string `json:"digest"`
 	ID      string `json:"id,omitempty"`
 	Version string `json:"version,omitempty"`
-	// Absent counts the manifests that it names and that are not where it was read:
+	// Lacks counts the manifests that it names and that are not where it was read:
 	// what they name is in no count.
-	Absent  int     `json:"absent,omitempty"`
+	Lacks   int     `json:"lacks,omitempty"`
 	Signers Signers `json:"signers"`
 }
 
@@ -151,7 +151,7 @@ func Compare(before, after *Side, opts CompareOptions) *Diff {
 }
 
 // sameClosure reports whether two closures are one. The root's digest settles what
-// is below it, wherever some of that may be absent, but not what refers to it.
+// is below it, whatever of that either lacks, but not what refers to it.
 func sameClosure(a, b *mirror.Closure) bool {
 	if a.Root.Digest != b.Root.Digest {
 		return false
@@ -173,7 +173,7 @@ func digests(list []ocispec.Descriptor) map[digest.Digest]bool {
 }
 
 func (s *Side) identified() Identified {
-	i := Identified{Name: s.Name, Digest: s.Closure.Root.Digest.String(), Absent: len(s.Closure.Absent), Signers: s.Signers}
+	i := Identified{Name: s.Name, Digest: s.Closure.Root.Digest.String(), Lacks: len(s.Closure.Absent), Signers: s.Signers}
 	if s.Release != nil {
 		i.ID, i.Version = s.Release.App.Template.ID, s.Release.App.Template.Version
 	}
