@@ -266,4 +266,5 @@ func (silent) Adjust(ocispec.Descriptor, int64)                  {}
 func (silent) Retrying(ocispec.Descriptor, error, time.Duration) {}
 func (silent) Stored(ocispec.Descriptor)                         {}
 func (silent) Failed(ocispec.Descriptor, error)                  {}
+func (silent) Absent(ocispec.Descriptor, string)                 {}
 func (silent) End()                                              {}
