@@ -164,12 +164,19 @@ func (e *CopyError) Unwrap() error { return e.Err }
 type IncompleteError struct {
 	// Stored and Total count bytes of content, what was there before included.
 	Stored, Total int64
-	Err           error
+	// Partial counts bytes of blobs that are not stored whole, from which running the
+	// copy again goes on.
+	Partial int64
+	Err     error
 }
 
 // Error says how far the copy came.
 func (e *IncompleteError) Error() string {
-	return fmt.Sprintf("incomplete, %d of %d bytes are stored: %v", e.Stored, e.Total, e.Err)
+	partial := ""
+	if e.Partial > 0 {
+		partial = fmt.Sprintf(", and %d of unfinished blobs", e.Partial)
+	}
+	return fmt.Sprintf("incomplete, %d of %d bytes are stored%s: %v", e.Stored, e.Total, partial, e.Err)
 }
 
 // Unwrap returns the cause.
