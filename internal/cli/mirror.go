@@ -78,6 +78,9 @@ mends media that sealift verify finds damaged.`,
 			"  sealift mirror registry.example.com/shop:1.1.0 /media/usb --for inventory.txt.dsse --site-key site.pub\n" +
 			"  sealift mirror /media/usb registry.site.example/shop",
 		Args: func(cmd *cobra.Command, list []string) error {
+			if err := f.tool.detached(list); err != nil {
+				return err
+			}
 			if f.fromPlan != "" {
 				return args(0, 1, "nothing but a destination beside --from-plan")(cmd, list)
 			}
@@ -109,6 +112,7 @@ mends media that sealift verify finds damaged.`,
 	flags.StringVar(&f.plan, "plan", "", "write what would be copied to `FILE`, and copy nothing")
 	flags.StringVar(&f.fromPlan, "from-plan", "", "copy what the plan in `FILE` says, or refuse")
 	flags.BoolVar(&f.allowSparse, "allow-sparse", false, "let a registry have an index without all the images it names, if it takes one")
+	_ = cmd.RegisterFlagCompletionFunc("volume-size", cobra.FixedCompletions(delivery.VolumeKinds(), cobra.ShellCompDirectiveNoFileComp))
 	_ = cmd.MarkFlagFilename("from-plan", "json")
 	_ = cmd.MarkFlagFilename("site-key", "pub", "pem")
 	return cmd

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
+	"strings"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
@@ -28,6 +30,38 @@ func (f *toolFlags) add(cmd *cobra.Command) {
 	flags.Lookup("with-tool").NoOptDefVal = toolDefault
 	flags.StringVar(&f.dir, "tool-dir", "", "take the programs from `DIR`, where make dist left them (default beside this program)")
 	_ = cmd.MarkFlagDirname("tool-dir")
+	_ = cmd.RegisterFlagCompletionFunc("with-tool", completeTools)
+}
+
+// completeTools completes the last of a list of platforms.
+func completeTools(_ *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) {
+	before := typed[:strings.LastIndexByte(typed, ',')+1]
+	var list []string
+	for _, p := range append([]string{toolDefault}, tool.KnownPlatforms()...) {
+		if !slices.Contains(strings.Split(before, ","), p) {
+			list = append(list, before+p)
+		}
+	}
+	return list, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace
+}
+
+// detached fails when args have the platforms that are meant for --with-tool, which
+// takes none without a sign: they would be a source, or the destination.
+func (f *toolFlags) detached(args []string) error {
+	if !slices.Equal(f.platforms, []string{toolDefault}) {
+		return nil
+	}
+	for _, arg := range args {
+		if !slices.ContainsFunc(strings.Split(arg, ","), func(s string) bool { return !isToolPlatform(s) }) {
+			return withHint(usagef("--with-tool takes platforms behind =, and %q stands apart from it", arg), "write --with-tool=%s", arg)
+		}
+	}
+	return nil
+}
+
+func isToolPlatform(s string) bool {
+	p, err := mirror.ParsePlatform(s)
+	return s == toolDefault || err == nil && slices.Contains([]string{"linux", "darwin", "windows"}, p.OS)
 }
 
 // tools are the programs for a plan, nil when none go along. That one cannot is

@@ -22,7 +22,7 @@ func parseVolumeSize(s string) (mirror.VolumeOptions, error) {
 	}
 	n, err := ui.ParseBytes(s)
 	if err != nil || n <= 0 {
-		return mirror.VolumeOptions{}, withHint(usagef("--volume-size wants a size or one of cd, dvd, bd and fat32, got %q", s), "as in --volume-size 4.7GB")
+		return mirror.VolumeOptions{}, withHint(usagef("--volume-size wants a size or one of %s, got %q", strings.Join(delivery.VolumeKinds(), ", "), s), "as in --volume-size 4.7GB")
 	}
 	return mirror.VolumeOptions{Bytes: n}, nil
 }

@@ -123,6 +123,11 @@ func Platforms(carried []ocispec.Platform) []ocispec.Platform {
 	return slices.CompactFunc(list, func(a, b ocispec.Platform) bool { return fileName(a) == fileName(b) })
 }
 
+// KnownPlatforms returns the platforms that make dist builds programs for.
+func KnownPlatforms() []string {
+	return []string{"linux/amd64", "linux/arm64", "linux/arm/v7", "darwin/arm64", "darwin/amd64", "windows/amd64"}
+}
+
 // runningPlatform returns the platform that this program was built for.
 func runningPlatform() ocispec.Platform {
 	p := ocispec.Platform{OS: runtime.GOOS, Architecture: runtime.GOARCH}
