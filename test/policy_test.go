@@ -37,6 +37,7 @@ var layers = [][]string{
 	{"internal/site"},
 	{"internal/delivery/tool"},
 	{"internal/delivery"},
+	{"internal/delivery/compare"},
 	{"internal/ui", "internal/ui/uitest"},
 	{"internal/cli"},
 	{"cmd/sealift", "test"},

@@ -1,4 +1,10 @@
-package delivery
+// Package compare tells what changes from one artifact to another: of releases the
+// components, parameters and files, of images the configs, of both the layers, the
+// bytes and who signed.
+//
+// [ReadSide] reads what a comparison needs, which is manifests and configs and no
+// layer; [Sides] compares, and is pure. Values that may be secrets are in no result.
+package compare
 
 import (
 	"bytes"
@@ -128,8 +134,8 @@ type ConfigDiff struct {
 	Unknown bool `json:"unknown,omitempty"`
 }
 
-// CompareOptions configure [Compare].
-type CompareOptions struct {
+// Options configure [Sides].
+type Options struct {
 	// Files compares small texts among the carried files line by line.
 	Files bool
 }
@@ -137,8 +143,8 @@ type CompareOptions struct {
 // maxComparedBytes bounds what is compared line by line.
 const maxComparedBytes = 64 << 10
 
-// Compare returns what changes from one side to the other. It is pure.
-func Compare(before, after *Side, opts CompareOptions) *Diff {
+// Sides returns what changes from one side to the other. It is pure.
+func Sides(before, after *Side, opts Options) *Diff {
 	d := &Diff{Old: before.identified(), New: after.identified(), Layers: compareSets(before.layers(before.Closure.Root), after.layers(after.Closure.Root))}
 	d.Same = sameClosure(before.Closure, after.Closure)
 	if before.Release != nil && after.Release != nil {
@@ -180,7 +186,7 @@ func (s *Side) identified() Identified {
 	return i
 }
 
-func (d *Diff) compareReleases(before, after *Side, opts CompareOptions) {
+func (d *Diff) compareReleases(before, after *Side, opts Options) {
 	d.App = changes(parseDocument(before.Release).app(), parseDocument(after.Release).app())
 	d.Components = compareComponents(before, after)
 	d.Parameters = compareParameters(before.Release, after.Release)
@@ -252,7 +258,7 @@ func renamed(before, after *artifact.Template) map[string]string {
 	return formerly
 }
 
-func compareFiles(before, after map[string][]byte, opts CompareOptions) []FileDiff {
+func compareFiles(before, after map[string][]byte, opts Options) []FileDiff {
 	list := []FileDiff{}
 	for _, name := range slices.Sorted(maps.Keys(union(before, after))) {
 		old, had := before[name]
