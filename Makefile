@@ -9,7 +9,7 @@ REGISTRY      := github.com/distribution/distribution/v3/cmd/registry@v3.1.2
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 # The second stamp is found in a program's file, for whatever system that is.
 LDFLAGS := -s -w -X github.com/sealift/sealift/internal/cli.version=$(VERSION) \
-	-X github.com/sealift/sealift/internal/delivery.stamp=sealift-version:$(VERSION);
+	-X github.com/sealift/sealift/internal/delivery/tool.stamp=sealift-version:$(VERSION);
 TOOLS   := $(CURDIR)/.tools
 export GOTOOLCHAIN = local
 

@@ -60,6 +60,8 @@ func (p *Plan) Execute(ctx context.Context, opts ExecuteOptions) error {
 	for s := range p.steps() {
 		if s.Stored {
 			x.stored.Add(s.Descriptor.Size)
+		} else {
+			x.partial.Add(s.Partial)
 		}
 	}
 	opts.Progress.Begin(total, missing)
@@ -69,7 +71,7 @@ func (p *Plan) Execute(ctx context.Context, opts ExecuteOptions) error {
 		if ctx.Err() != nil {
 			err = errors.Join(context.Cause(ctx), err)
 		}
-		return &IncompleteError{Stored: x.stored.Load(), Total: total.Bytes, Err: err}
+		return &IncompleteError{Stored: x.stored.Load(), Total: total.Bytes, Partial: x.partial.Load(), Err: err}
 	}
 	return nil
 }
@@ -79,6 +81,8 @@ type execution struct {
 	opts   ExecuteOptions
 	pace   *pace
 	stored atomic.Int64
+	// partial are bytes of what is not stored.
+	partial atomic.Int64
 }
 
 // run ends with absent, when there is such an error, before anything is named.
@@ -181,16 +185,32 @@ func (x *execution) store(ctx context.Context, s *Step) error {
 		begun, err := x.attempt(ctx, s, t)
 		if err == nil {
 			x.stored.Add(s.Descriptor.Size)
+			x.partial.Add(-s.Partial)
 			x.opts.Progress.Stored(s.Descriptor)
 			return nil
 		}
 		if !t.again(ctx, err, begun) {
+			x.partial.Add(x.left(ctx, s.Descriptor) - s.Partial)
 			if ctx.Err() == nil {
 				x.opts.Progress.Failed(s.Descriptor, err)
 			}
 			return err
 		}
 	}
+}
+
+// left returns what an attempt that failed has left at the destination, as far as
+// it tells.
+func (x *execution) left(ctx context.Context, desc ocispec.Descriptor) int64 {
+	c, ok := x.plan.dst.(Continuer)
+	if !ok {
+		return 0
+	}
+	n, err := c.Partial(context.WithoutCancel(ctx), desc) // which was ended, maybe
+	if err != nil {
+		return 0
+	}
+	return n
 }
 
 // attempt copies one piece of content once; begun reports whether any of it was
@@ -266,4 +286,5 @@ func (silent) Adjust(ocispec.Descriptor, int64)                  {}
 func (silent) Retrying(ocispec.Descriptor, error, time.Duration) {}
 func (silent) Stored(ocispec.Descriptor)                         {}
 func (silent) Failed(ocispec.Descriptor, error)                  {}
+func (silent) Absent(ocispec.Descriptor, string)                 {}
 func (silent) End()                                              {}

@@ -308,6 +308,12 @@ func (w *watcher) Failed(desc ocispec.Descriptor, _ error) {
 	w.pass(desc, "started", "failed")
 }
 
+func (w *watcher) Absent(desc ocispec.Descriptor, _ string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.pass(desc, "started", "absent")
+}
+
 func (w *watcher) Stored(desc ocispec.Descriptor) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

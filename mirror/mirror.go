@@ -114,8 +114,8 @@ func (a *Amount) add(bytes int64) {
 
 // Progress is told what happens. Begin comes first and End last; what lies between
 // is called concurrently, and for each piece of content in the order Start, then
-// Advance, Adjust and Retrying as often as need be, then Stored or Failed, unless the
-// whole is ended before. Advance is called for every buffer and must be quick.
+// Advance, Adjust and Retrying as often as need be, then Stored, Failed or Absent,
+// unless the whole is ended before. Advance is called for every buffer and must be quick.
 type Progress interface {
 	// Begin is called once: of total, missing is to be copied or read.
 	Begin(total, missing Amount)
@@ -134,6 +134,9 @@ type Progress interface {
 	Stored(desc ocispec.Descriptor)
 	// Failed says that desc is given up: it cannot be copied, or is damaged.
 	Failed(desc ocispec.Descriptor, err error)
+	// Absent says that desc is not there and need not be, for the reason given; its
+	// bytes are adjusted.
+	Absent(desc ocispec.Descriptor, reason string)
 	// End is called once, however the work ended, and nothing is called behind it.
 	End()
 }
@@ -161,12 +164,19 @@ func (e *CopyError) Unwrap() error { return e.Err }
 type IncompleteError struct {
 	// Stored and Total count bytes of content, what was there before included.
 	Stored, Total int64
-	Err           error
+	// Partial counts bytes of blobs that are not stored whole, from which running the
+	// copy again goes on.
+	Partial int64
+	Err     error
 }
 
 // Error says how far the copy came.
 func (e *IncompleteError) Error() string {
-	return fmt.Sprintf("incomplete, %d of %d bytes are stored: %v", e.Stored, e.Total, e.Err)
+	partial := ""
+	if e.Partial > 0 {
+		partial = fmt.Sprintf(", and %d of unfinished blobs", e.Partial)
+	}
+	return fmt.Sprintf("incomplete, %d of %d bytes are stored%s: %v", e.Stored, e.Total, partial, e.Err)
 }
 
 // Unwrap returns the cause.

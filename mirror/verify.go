@@ -172,16 +172,23 @@ func (v *verification) blob(ctx context.Context, desc ocispec.Descriptor, vital 
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	v.opts.Progress.Failed(desc, err)
 	if !vital && errors.Is(err, errdef.ErrNotFound) {
 		if reason := v.opts.Absent(desc); reason != "" {
-			v.mu.Lock()
-			defer v.mu.Unlock()
-			v.absent = append(v.absent, Absence{desc, reason})
+			v.miss(Absence{desc, reason})
 			return nil
 		}
 	}
+	v.opts.Progress.Failed(desc, err)
 	return v.note(desc, err)
+}
+
+// miss files a blob that need not be there.
+func (v *verification) miss(a Absence) {
+	v.opts.Progress.Adjust(a.Descriptor, a.Descriptor.Size)
+	v.opts.Progress.Absent(a.Descriptor, a.Reason)
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.absent = append(v.absent, a)
 }
 
 // read reads a blob, or remembers what came of it.

@@ -17,6 +17,8 @@ import (
 	"testing"
 
 	"golang.org/x/mod/modfile"
+
+	"github.com/sealift/sealift/internal/delivery/tool"
 )
 
 const module = "github.com/sealift/sealift/"
@@ -34,7 +36,9 @@ var layers = [][]string{
 	{"internal/target"},
 	{"internal/publish", "internal/target/compose"},
 	{"internal/site"},
+	{"internal/delivery/tool"},
 	{"internal/delivery"},
+	{"internal/delivery/compare"},
 	{"internal/ui", "internal/ui/uitest"},
 	{"internal/cli"},
 	{"cmd/sealift", "test"},
@@ -268,6 +272,28 @@ func TestModules(t *testing.T) {
 		if !slices.Contains(direct, m) {
 			t.Errorf("module %s has a reason but is no direct dependency", m)
 		}
+	}
+}
+
+// TestPrograms fails when the platforms that are offered for --with-tool are not
+// those that make dist builds for.
+func TestPrograms(t *testing.T) {
+	t.Parallel()
+	makefile, err := os.ReadFile("../Makefile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, _, _ := strings.Cut(string(makefile[bytes.Index(makefile, []byte("\nPROGRAMS := "))+len("\nPROGRAMS := "):]), "\n")
+	var names []string
+	for _, name := range tool.KnownPlatforms() {
+		name = strings.ReplaceAll(name, "/", "-")
+		if strings.HasPrefix(name, "windows-") {
+			name += ".exe"
+		}
+		names = append(names, name)
+	}
+	if got := strings.Join(names, " "); got != list {
+		t.Errorf("programs are offered for %s, and make dist builds %s", got, list)
 	}
 }
 

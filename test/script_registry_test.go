@@ -41,13 +41,15 @@ type testRegistry struct {
 	fault  fault
 	budget int64 // bytes of blobs until the fault
 	down   bool
+	// refusal is the body of the error that manifests are answered with, "" for none.
+	refusal string
 }
 
 // cmdRegistry starts an empty registry for each variable and sets the variable to
 // its host:port.
 func cmdRegistry(ts *testscript.TestScript, neg bool, args []string) {
-	const usage = "registry [-sparse] [-auth USER:PASSWORD] [-cut N | -down N | -stall N] VAR..."
-	credentials, kind, budget := "", faultNone, int64(0)
+	const usage = "registry [-sparse] [-auth USER:PASSWORD] [-refuse JSON] [-cut N | -down N | -stall N] VAR..."
+	credentials, refusal, kind, budget := "", "", faultNone, int64(0)
 	sparse := len(args) > 0 && args[0] == "-sparse"
 	if sparse {
 		args = args[1:]
@@ -57,6 +59,8 @@ func cmdRegistry(ts *testscript.TestScript, neg bool, args []string) {
 		switch args[0] {
 		case "-auth":
 			credentials = args[1]
+		case "-refuse":
+			refusal = args[1]
 		case "-cut", "-down", "-stall":
 			kind = map[string]fault{"-cut": faultCut, "-down": faultDown, "-stall": faultStall}[args[0]]
 			budget, err = strconv.ParseInt(args[1], 10, 64)
@@ -73,7 +77,7 @@ func cmdRegistry(ts *testscript.TestScript, neg bool, args []string) {
 			API:     config.ConfigAPI{Manifest: config.ConfigAPIManifest{SparseIndex: &sparse}},
 			Log:     slog.New(slog.DiscardHandler),
 		})
-		r := &testRegistry{handler: store, stalled: make(chan struct{}), cut: make(chan struct{}), counts: map[string]int64{}, fault: kind, budget: budget}
+		r := &testRegistry{handler: store, stalled: make(chan struct{}), cut: make(chan struct{}), counts: map[string]int64{}, fault: kind, budget: budget, refusal: refusal}
 		r.user, r.password, _ = strings.Cut(credentials, ":")
 		server := httptest.NewServer(r)
 		ts.Defer(func() {
@@ -106,6 +110,12 @@ func (r *testRegistry) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		r.count("writes", 1)
 	case get && manifestPath.MatchString(req.URL.Path):
 		r.count("manifests", 1)
+		if r.refusal != "" {
+			w.Header().Set("Content-Type", "application/json")
+			w.WriteHeader(http.StatusForbidden)
+			_, _ = io.WriteString(w, r.refusal)
+			return
+		}
 	case get && blobPath.MatchString(req.URL.Path):
 		r.count("blobs", 1)
 		if req.Header.Get("Range") != "" {

@@ -116,7 +116,7 @@ func buildSealift(t *testing.T) string {
 }
 
 // stamps give the programs of the scripts one version, as make does.
-const stamps = "-X github.com/sealift/sealift/internal/cli.version=0.0.0-script -X github.com/sealift/sealift/internal/delivery.stamp=sealift-version:0.0.0-script;"
+const stamps = "-X github.com/sealift/sealift/internal/cli.version=0.0.0-script -X github.com/sealift/sealift/internal/delivery/tool.stamp=sealift-version:0.0.0-script;"
 
 // cmdStatic builds the program that can travel, for this machine, into a directory:
 // static, and stamped with the version that the scripts' own program has.

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/sealift/sealift/internal/remote"
+	"github.com/sealift/sealift/internal/target/compose"
 	"github.com/sealift/sealift/internal/ui"
 	"github.com/sealift/sealift/mirror"
 )
@@ -85,6 +86,7 @@ type app struct {
 	Process
 	out    *ui.Printer
 	client *registries
+	found  *compose.Engine // nil until one was
 
 	format    string
 	quiet     bool

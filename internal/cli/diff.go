@@ -13,7 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sealift/sealift/artifact"
-	"github.com/sealift/sealift/internal/delivery"
+	"github.com/sealift/sealift/internal/delivery/compare"
 	"github.com/sealift/sealift/internal/ui"
 )
 
@@ -58,17 +58,17 @@ func (a *app) diff(ctx context.Context, before, after string, flags diffFlags) e
 	if err != nil {
 		return err
 	}
-	var sides [2]*delivery.Side
+	var sides [2]*compare.Side
 	for i, ref := range []string{before, after} {
 		f, err := a.findOne(ctx, ref)
 		if err != nil {
 			return err
 		}
-		if sides[i], err = delivery.ReadSide(ctx, f, keys); err != nil {
+		if sides[i], err = compare.ReadSide(ctx, f, keys); err != nil {
 			return err
 		}
 	}
-	d := diffed{"diff", delivery.Compare(sides[0], sides[1], delivery.CompareOptions{Files: flags.files})}
+	d := diffed{"diff", compare.Sides(sides[0], sides[1], compare.Options{Files: flags.files})}
 	if err := a.out.Result(d, func(w io.Writer) { d.text(w, before, after) }); err != nil {
 		return err
 	}
@@ -81,7 +81,7 @@ func (a *app) diff(ctx context.Context, before, after string, flags diffFlags) e
 // diffed is the result of diff.
 type diffed struct {
 	Type string `json:"type"`
-	*delivery.Diff
+	*compare.Diff
 }
 
 func (d diffed) text(w io.Writer, before, after string) {
@@ -109,7 +109,7 @@ func (d diffed) text(w io.Writer, before, after string) {
 	}
 	for _, c := range d.Parameters {
 		note := ""
-		if c.Required && c.Change == delivery.Added {
+		if c.Required && c.Change == compare.Added {
 			note = ", required: an upgrade asks for it"
 		} else if c.Required {
 			note = ", required now: an upgrade keeps the value it has"
@@ -122,9 +122,9 @@ func (d diffed) text(w io.Writer, before, after string) {
 	}
 	d.images(p)
 	p.bytes(d.Bytes)
-	for _, side := range []delivery.Identified{d.Old, d.New} {
-		if side.Absent > 0 {
-			p.row("absent", fmt.Sprintf("%s lacks manifests (%d); what they name is not counted", side.Name, side.Absent))
+	for _, side := range []compare.Identified{d.Old, d.New} {
+		if side.Lacks > 0 {
+			p.row("lacks", fmt.Sprintf("%s: %s; what is named there is not counted", side.Name, count(side.Lacks, "manifest")))
 		}
 	}
 	d.signers(p)
@@ -141,7 +141,7 @@ func (d diffed) images(p printer) {
 		}
 	}
 	for _, c := range d.Configs {
-		p.row("config", signOf(delivery.Changed)+" "+shown(c.Platform))
+		p.row("config", signOf(compare.Changed)+" "+shown(c.Platform))
 		p.fields(c.Fields)
 		if c.Unknown {
 			p.more("is not there to be compared")
@@ -156,7 +156,7 @@ func (d diffed) images(p printer) {
 func (d diffed) signers(p printer) {
 	sides := []struct {
 		label string
-		s     delivery.Signers
+		s     compare.Signers
 	}{{"signatures", d.Old.Signers}, {"", d.New.Signers}}
 	for i, side := range sides {
 		when := []string{"before: ", "after:  "}[i]
@@ -167,7 +167,7 @@ func (d diffed) signers(p printer) {
 	}
 }
 
-func signersText(s delivery.Signers) string {
+func signersText(s compare.Signers) string {
 	text := "none"
 	if s.Signatures > 0 {
 		text = strconv.Itoa(s.Signatures)
@@ -193,13 +193,13 @@ func (p printer) row(label, text string) { fmt.Fprintf(p, "  %-11s %s\n", label,
 // more continues a row.
 func (p printer) more(text string) { fmt.Fprintf(p, "                %s\n", text) }
 
-func (p printer) fields(list []delivery.Change) {
+func (p printer) fields(list []compare.Change) {
 	for _, c := range list {
 		p.more(shown(c.Field) + ": " + difference(c))
 	}
 }
 
-func (p printer) component(c delivery.ComponentDiff) {
+func (p printer) component(c compare.ComponentDiff) {
 	head := signOf(c.Change) + " " + shown(c.Key)
 	if c.RenamedFrom != "" {
 		head += ", which was " + shown(c.RenamedFrom)
@@ -221,11 +221,11 @@ func (p printer) component(c delivery.ComponentDiff) {
 	p.fields(c.Fields)
 }
 
-func (p printer) file(f delivery.FileDiff) {
+func (p printer) file(f compare.FileDiff) {
 	size := map[string]string{
-		delivery.Added:   ui.Bytes(f.NewSize),
-		delivery.Removed: ui.Bytes(f.OldSize),
-		delivery.Changed: ui.Bytes(f.OldSize) + " → " + ui.Bytes(f.NewSize),
+		compare.Added:   ui.Bytes(f.NewSize),
+		compare.Removed: ui.Bytes(f.OldSize),
+		compare.Changed: ui.Bytes(f.OldSize) + " → " + ui.Bytes(f.NewSize),
 	}[f.Change]
 	p.row("file", signOf(f.Change)+" "+shown(f.Name)+", "+size)
 	for _, d := range []string{f.Digest.Old, f.Digest.New} {
@@ -239,7 +239,7 @@ func (p printer) file(f delivery.FileDiff) {
 }
 
 // bytes writes a table of sizes.
-func (p printer) bytes(list []delivery.BytesDiff) {
+func (p printer) bytes(list []compare.BytesDiff) {
 	t := tabwriter.NewWriter(p, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(t, "  bytes       \tbefore\tafter\tshared\tneeded by who has the first\n")
 	for _, b := range list {
@@ -253,15 +253,15 @@ func (p printer) bytes(list []delivery.BytesDiff) {
 }
 
 func signOf(change string) string {
-	return map[string]string{delivery.Added: "+", delivery.Removed: "-", delivery.Changed: "~"}[change]
+	return map[string]string{compare.Added: "+", compare.Removed: "-", compare.Changed: "~"}[change]
 }
 
-func layersText(s delivery.SetDiff) string {
+func layersText(s compare.SetDiff) string {
 	return fmt.Sprintf("%d added (%s), %d removed (%s), %d shared (%s)",
 		s.Added, ui.Bytes(s.AddedBytes), s.Removed, ui.Bytes(s.RemovedBytes), s.Shared, ui.Bytes(s.SharedBytes))
 }
 
-func pairText(pair delivery.Pair) string {
+func pairText(pair compare.Pair) string {
 	switch {
 	case pair.Old == "":
 		return shown(pair.New)
@@ -272,7 +272,7 @@ func pairText(pair delivery.Pair) string {
 }
 
 // difference writes old and new value; of what was not there before only the new.
-func difference(c delivery.Change) string {
+func difference(c compare.Change) string {
 	if c.Old == nil {
 		return "→ " + shown(c.New)
 	}

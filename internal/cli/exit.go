@@ -11,6 +11,7 @@ import (
 
 	"github.com/sealift/sealift/artifact"
 	"github.com/sealift/sealift/internal/delivery"
+	"github.com/sealift/sealift/internal/delivery/tool"
 	"github.com/sealift/sealift/internal/layout"
 	"github.com/sealift/sealift/internal/publish"
 	"github.com/sealift/sealift/internal/remote"
@@ -75,9 +76,9 @@ func exitCode(ctx context.Context, err error) int {
 		return exitRefused
 	case errors.As(err, new(*delivery.InventoryError)):
 		return exitUsage // a file this person named
-	case errors.As(err, new(*volumesError)):
+	case errors.As(err, new(*delivery.RestError)):
 		return exitIncomplete // before what it wraps, which says that something is not there
-	case errors.As(err, new(*mirror.PlatformError)), errors.Is(err, delivery.ErrNoTool):
+	case errors.As(err, new(*mirror.PlatformError)), errors.Is(err, tool.ErrMissing):
 		return exitNotFound
 	case errors.As(err, new(*delivery.VersionError)), errors.Is(err, errdef.ErrNotFound), errors.Is(err, fs.ErrNotExist), errors.Is(err, layout.ErrNotLayout):
 		return exitNotFound // also in mid-copy: running it again would not help
@@ -107,7 +108,7 @@ func brokenOff(err error) bool {
 func hint(err error, code int) string {
 	var hinted *hintedError
 	var image *publish.ImageError
-	var rest *volumesError
+	var rest *delivery.RestError
 	switch {
 	case code == exitInterrupted && errors.As(err, new(*mirror.IncompleteError)):
 		return "run the same command again; it continues where it stopped"
@@ -136,7 +137,7 @@ func hint(err error, code int) string {
 	case errors.Is(err, mirror.ErrMoved):
 		return "make a new plan with --plan, look at it again, and follow that"
 	case errors.As(err, &rest):
-		return fmt.Sprintf("insert volume %d and run the same command again; it continues where it stopped", rest.missing[0])
+		return fmt.Sprintf("insert volume %d and run the same command again; it continues where it stopped", rest.Volumes[0])
 	case errors.As(err, new(*mirror.AbsentError)):
 		return "a delta goes onto a disk that has what it builds on, and volumes come together on one disk; else copy from a source that is whole"
 	case errors.Is(err, syscall.ENOSPC):

@@ -23,7 +23,7 @@ func newInspect(a *app) *cobra.Command {
 		Short: "Show what a release, or media, holds",
 		Long: `inspect shows each artifact REF names: for a release its components, the images they
 run and what the site may choose; for everything the signatures found, and of media
-what is not there. Nothing is verified beyond the digests of manifests: who signed is
+what it lacks. Nothing is verified beyond the digests of manifests: who signed is
 no verdict. Use verify for that.`,
 		Example: "  sealift inspect registry.example.com/shop:1.0.0\n  sealift inspect /media/usb -o json",
 		Args:    args(1, 1, "one REF"),
@@ -48,15 +48,15 @@ type inspected struct {
 
 // inspectedCarried says how much of an artifact is on media. Nobody signs it.
 type inspectedCarried struct {
-	// Platforms are absent for all.
+	// Platforms are nil for all.
 	Platforms []string `json:"platforms,omitempty"`
 	// Base are the roots that hold what a delta left.
 	Base []layout.LabelBase `json:"base,omitempty"`
-	// Here are the volumes that are read, of Volumes; both absent for no set.
+	// Here are the volumes that are read, of Volumes; both zero for no set.
 	Here    []int `json:"here,omitempty"`
 	Volumes int   `json:"volumes,omitempty"`
-	// Missing is what is not there, absent for nothing.
-	Missing *missingPart `json:"missing,omitempty"`
+	// Lacks is what is not there, nil for nothing.
+	Lacks *lack `json:"lacks,omitempty"`
 }
 
 // carriedOf looks at what media says, and at what is there; at media alone.
@@ -74,9 +74,9 @@ func carriedOf(ctx context.Context, f delivery.Found) (*inspectedCarried, error)
 		c.Volumes = len(said.Set.Volumes)
 	}
 	for _, l := range lacks {
-		c.Missing = newMissing(l)
+		c.Lacks = newLack(l)
 	}
-	if c.Platforms == nil && c.Base == nil && c.Volumes == 0 && c.Missing == nil {
+	if c.Platforms == nil && c.Base == nil && c.Volumes == 0 && c.Lacks == nil {
 		return nil, nil
 	}
 	return &c, nil
@@ -95,8 +95,8 @@ func (c *inspectedCarried) text(w io.Writer) {
 	if c.Volumes > 0 {
 		fmt.Fprintf(w, "  volume      %s of %d\n", delivery.Numbers(c.Here), c.Volumes)
 	}
-	if c.Missing != nil {
-		fmt.Fprintf(w, "  not here    %s\n", c.Missing.text())
+	if c.Lacks != nil {
+		fmt.Fprintf(w, "  lacks       %s\n", c.Lacks.text())
 	}
 }
 

@@ -19,7 +19,8 @@ func newInstall(a *app) *cobra.Command {
 		Short: "Verify and install an application",
 		Long: `install checks the vendor's signature with the key given, shows what it will do,
 pulls the images by digest, starts the components in the order they need and waits
-until all of them work. Of several versions on the media the highest is taken.
+until all of them work. Of several versions on the media the highest is taken. All of
+it that is for the engine's platform is read first; the engine is asked for that.
 
 The images are pulled from the registry at 127.0.0.1:5050: the one that sealift serve
 runs there, or one that runs just for this command. Data is kept in volumes that

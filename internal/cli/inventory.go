@@ -83,16 +83,16 @@ type inventoriedRoot struct {
 	Digest  string `json:"digest"`
 	ID      string `json:"id,omitempty"`
 	Version string `json:"version,omitempty"`
-	// Platforms are absent for all.
+	// Platforms are nil for all.
 	Platforms []string `json:"platforms,omitempty"`
 }
 
 type inventoriedLeft struct {
-	Name         string `json:"name"`
-	Digest       string `json:"digest,omitempty"`
-	Missing      int    `json:"missing,omitempty"`
-	MissingBytes int64  `json:"missingBytes,omitempty"`
-	Reason       string `json:"reason,omitempty"`
+	Name       string `json:"name"`
+	Digest     string `json:"digest,omitempty"`
+	Lacks      int    `json:"lacks,omitempty"`
+	LacksBytes int64  `json:"lacksBytes,omitempty"`
+	Reason     string `json:"reason,omitempty"`
 }
 
 func (a *app) inventory(ctx context.Context, dirs []string, f inventoryFlags) error {
@@ -217,7 +217,7 @@ func (a *app) tellLeftOut(left []delivery.LeftOut) {
 		if l.Reason != "" {
 			where = "; the first is " + ui.Value(l.Reason)
 		}
-		a.out.Warn("left out: %s lacks %s, %s of %s%s", l.Name, count(l.Missing.Blobs, "blob"), ui.Bytes(l.Missing.Bytes), ui.Bytes(l.All.Bytes), where)
+		a.out.Warn("left out: %s lacks %s, %s of %s%s", l.Name, count(l.Lacks.Blobs, "blob"), ui.Bytes(l.Lacks.Bytes), ui.Bytes(l.All.Bytes), where)
 	}
 }
 
@@ -234,7 +234,7 @@ func inventoryResult(inventory delivery.Inventory, left []delivery.LeftOut) inve
 		result.Blobs = append(result.Blobs, d.String())
 	}
 	for _, l := range left {
-		entry := inventoriedLeft{l.Name, l.Digest.String(), l.Missing.Blobs, l.Missing.Bytes, l.Reason}
+		entry := inventoriedLeft{l.Name, l.Digest.String(), l.Lacks.Blobs, l.Lacks.Bytes, l.Reason}
 		if l.Err != nil {
 			entry.Reason = l.Err.Error()
 		}

@@ -34,7 +34,7 @@ type mirrorFlags struct {
 
 func newMirror(a *app) *cobra.Command {
 	var f mirrorFlags
-	var req mirrorRequest
+	var req delivery.Request
 	cmd := &cobra.Command{
 		Use:   "mirror REF… DEST",
 		Short: "Copy releases or images, with everything that belongs to them",
@@ -78,6 +78,9 @@ mends media that sealift verify finds damaged.`,
 			"  sealift mirror registry.example.com/shop:1.1.0 /media/usb --for inventory.txt.dsse --site-key site.pub\n" +
 			"  sealift mirror /media/usb registry.site.example/shop",
 		Args: func(cmd *cobra.Command, list []string) error {
+			if err := f.tool.detached(list); err != nil {
+				return err
+			}
 			if f.fromPlan != "" {
 				return args(0, 1, "nothing but a destination beside --from-plan")(cmd, list)
 			}
@@ -109,22 +112,23 @@ mends media that sealift verify finds damaged.`,
 	flags.StringVar(&f.plan, "plan", "", "write what would be copied to `FILE`, and copy nothing")
 	flags.StringVar(&f.fromPlan, "from-plan", "", "copy what the plan in `FILE` says, or refuse")
 	flags.BoolVar(&f.allowSparse, "allow-sparse", false, "let a registry have an index without all the images it names, if it takes one")
+	_ = cmd.RegisterFlagCompletionFunc("volume-size", cobra.FixedCompletions(delivery.VolumeKinds(), cobra.ShellCompDirectiveNoFileComp))
 	_ = cmd.MarkFlagFilename("from-plan", "json")
 	_ = cmd.MarkFlagFilename("site-key", "pub", "pem")
 	return cmd
 }
 
-func (a *app) mirror(ctx context.Context, args []string, req mirrorRequest, flags mirrorFlags) error {
+func (a *app) mirror(ctx context.Context, args []string, req delivery.Request, flags mirrorFlags) error {
 	var follow *mirror.Document
 	if flags.fromPlan != "" {
 		if flags.plan != "" || len(req.Platforms)+len(req.Since)+len(flags.inventories) > 0 || req.VolumeSize != "" {
 			return withHint(usagef("--from-plan carries out a plan as it is"), "make another plan with --plan to ask for something else")
 		}
-		document, err := readPlan(flags.fromPlan, &req)
+		document, planned, err := readPlan(flags.fromPlan)
 		if err != nil {
 			return err
 		}
-		follow = &document
+		follow, req = &document, planned
 	} else {
 		req.Refs, args = args[:len(args)-1], args[len(args)-1:]
 	}
@@ -151,20 +155,20 @@ func (a *app) mirror(ctx context.Context, args []string, req mirrorRequest, flag
 
 // copyAll copies, and asks for the next disc where the source is one volume of
 // several in one drive.
-func (a *app) copyAll(ctx context.Context, req mirrorRequest, flags mirrorFlags, follow *mirror.Document) error {
+func (a *app) copyAll(ctx context.Context, req delivery.Request, flags mirrorFlags, follow *mirror.Document) error {
 	wanted := 0 // the volume that was asked for last, 0 for none
 	for {
 		c, err := a.newCopy(ctx, req, flags)
 		if err == nil {
 			err = c.run(ctx, follow)
 		}
-		var rest *volumesError
+		var rest *delivery.RestError
 		switch {
-		case errors.As(err, &rest) && c.oneDrive() && rest.pieces:
+		case errors.As(err, &rest) && c.oneDrive() && rest.Pieces:
 			return withHint(err, "some of it is in pieces on several volumes, which are read together: copy each into a directory, and name all of them")
 		case errors.As(err, &rest) && c.oneDrive():
-			a.out.Message("volume %s is read; still to come: %s", delivery.Numbers(c.carried[0].Here), delivery.Numbers(rest.missing))
-			wanted = rest.missing[0]
+			a.out.Message("volume %s is read; still to come: %s", delivery.Numbers(c.carried[0].Here), delivery.Numbers(rest.Volumes))
+			wanted = rest.Volumes[0]
 		case wanted > 0 && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, layout.ErrNotLayout)):
 			a.out.Warn("there is nothing in %s yet", req.Refs[0])
 		default:
@@ -177,10 +181,10 @@ func (a *app) copyAll(ctx context.Context, req mirrorRequest, flags mirrorFlags,
 }
 
 // agree fails when flags contradict each other.
-func (f mirrorFlags) agree(req mirrorRequest) error {
+func (f mirrorFlags) agree(req delivery.Request) error {
 	switch volumes := req.VolumeSize != "" || f.set != ""; {
-	case strings.Contains(req.Destination, volumePlace) && !volumes:
-		return withHint(usagef("%s in a destination stands for the number of a volume", volumePlace), "say how large a volume is: --volume-size dvd")
+	case strings.Contains(req.Destination, delivery.VolumePlace) && !volumes:
+		return withHint(usagef("%s in a destination stands for the number of a volume", delivery.VolumePlace), "say how large a volume is: --volume-size dvd")
 	case req.VolumeSize != "" && f.set != "":
 		return usagef("--set takes the set of the media in %s, which has a size; leave out --volume-size", f.set)
 	case len(f.siteKeys) > 0 && len(f.inventories) == 0:

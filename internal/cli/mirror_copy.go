@@ -9,12 +9,10 @@ import (
 	"path/filepath"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-	"golang.org/x/sync/errgroup"
-	"oras.land/oras-go/v2/errdef"
 
 	"github.com/sealift/sealift/artifact"
 	"github.com/sealift/sealift/internal/delivery"
-	"github.com/sealift/sealift/internal/layout"
+	"github.com/sealift/sealift/internal/delivery/tool"
 	"github.com/sealift/sealift/internal/ui"
 	"github.com/sealift/sealift/mirror"
 )
@@ -23,7 +21,7 @@ import (
 type copying struct {
 	*app
 	flags mirrorFlags
-	req   mirrorRequest
+	req   delivery.Request
 	to    artifact.Location
 	found []delivery.Found
 	// carried says of each that was found how much of it is there.
@@ -34,7 +32,7 @@ type copying struct {
 }
 
 // newCopy finds everything that the request names.
-func (a *app) newCopy(ctx context.Context, req mirrorRequest, flags mirrorFlags) (*copying, error) {
+func (a *app) newCopy(ctx context.Context, req delivery.Request, flags mirrorFlags) (*copying, error) {
 	keys, err := loadKeys(flags.keys)
 	if err != nil {
 		return nil, err
@@ -71,8 +69,8 @@ func (a *app) newCopy(ctx context.Context, req mirrorRequest, flags mirrorFlags)
 			return nil, err
 		}
 	}
-	if c.items, err = items(c.found, c.to, platforms); err != nil {
-		return nil, err
+	if c.items, err = delivery.Items(c.found, c.to, platforms); err != nil {
+		return nil, explainItems(err)
 	}
 	c.sites, err = c.findSites(ctx, platforms)
 	return c, err
@@ -125,7 +123,7 @@ func (c *copying) run(ctx context.Context, follow *mirror.Document) (err error) 
 		return err
 	}
 	if result.DryRun = c.dry(); result.DryRun {
-		if c.volumesFor(plan.Absent()) == nil {
+		if delivery.Rest(c.carried, plan.Absent()) == nil {
 			if err := plan.Complete(); err != nil { // the copy would end with it too
 				return fmt.Errorf("mirror to %s: %w", c.to, c.explainAbsent(err))
 			}
@@ -147,53 +145,21 @@ func (c *copying) run(ctx context.Context, follow *mirror.Document) (err error) 
 
 // noteMoved tells of names that stand for something else at the destination now.
 func (c *copying) noteMoved(ctx context.Context, result *mirrored) error {
-	standing, err := c.standing()
+	names := make([]string, len(result.Roots))
+	for i, r := range result.Roots {
+		names[i] = r.Name
+	}
+	standing, err := c.finder().Standing(ctx, c.to, names)
 	if err != nil {
 		return err
 	}
-	was := make([]string, len(result.Roots))
-	g, gctx := errgroup.WithContext(ctx)
-	g.SetLimit(lookups)
 	for i, r := range result.Roots {
-		loc, err := artifact.ParseLocation(r.Name)
-		if err != nil || loc.Tag == "" {
-			continue // by digest, which is never another's
-		}
-		g.Go(func() error {
-			desc, err := standing(gctx, r.Name, loc.Tag)
-			if errors.Is(err, errdef.ErrNotFound) || artifact.IsDamage(err) {
-				return nil
-			}
-			was[i] = desc.Digest.String()
-			return err
-		})
-	}
-	if err := g.Wait(); err != nil {
-		return err
-	}
-	for i, r := range result.Roots {
-		if was[i] != "" && was[i] != r.Digest {
-			result.Roots[i].Replaces = was[i]
-			c.out.Warn("%s is %s there now; the name is to be of %s", r.Name, was[i], r.Digest)
+		if was := standing[i]; was != "" && was.String() != r.Digest {
+			result.Roots[i].Replaces = was.String()
+			c.out.Warn("%s is %s there now; the name is to be of %s", r.Name, was, r.Digest)
 		}
 	}
 	return nil
-}
-
-// standing returns what finds out which manifest has a name at the destination.
-func (c *copying) standing() (func(ctx context.Context, name, tag string) (ocispec.Descriptor, error), error) {
-	if c.to.Place == artifact.PlaceRegistry {
-		repo, err := c.client.Repository(c.to.Repository)
-		if err != nil {
-			return nil, err
-		}
-		return func(ctx context.Context, _, tag string) (ocispec.Descriptor, error) { return repo.Resolve(ctx, tag) }, nil
-	}
-	l, err := layout.Open(c.to.Path)
-	if err != nil { // nothing is there yet, and what else is wrong was found by opening it to write
-		return func(context.Context, string, string) (ocispec.Descriptor, error) { return ocispec.Descriptor{}, errdef.ErrNotFound }, nil
-	}
-	return func(ctx context.Context, name, _ string) (ocispec.Descriptor, error) { return l.Resolve(ctx, name) }, nil
 }
 
 // follow fails when the plan is not the one that was written down.
@@ -226,7 +192,7 @@ func (c *copying) savePlan(plan *mirror.Plan) error {
 // execute carries out a plan.
 func (c *copying) execute(ctx context.Context, plan *mirror.Plan, to artifact.Location) error {
 	opts := mirror.ExecuteOptions{Concurrency: c.flags.concurrency, RateLimit: c.rate,
-		Piecemeal: c.volumesFor(plan.Absent()) != nil, Progress: c.out.Progress("copying")}
+		Piecemeal: delivery.Rest(c.carried, plan.Absent()) != nil, Progress: c.out.Progress("copying")}
 	if err := plan.Execute(ctx, opts); err != nil {
 		return fmt.Errorf("mirror to %s: %w", to, c.explainAbsent(err))
 	}
@@ -235,18 +201,15 @@ func (c *copying) execute(ctx context.Context, plan *mirror.Plan, to artifact.Lo
 
 // copyToMedia carries out a plan onto media and makes sure that it can be taken
 // away.
-func (c *copying) copyToMedia(ctx context.Context, plan *mirror.Plan, media *mirror.Media, to artifact.Location, opts *delivery.ToolOptions) (mirror.Amount, error) {
-	if err := c.packTools(ctx, media, to, opts); err != nil {
-		return mirror.Amount{}, err
+func (c *copying) copyToMedia(ctx context.Context, plan *mirror.Plan, media *mirror.Media, to artifact.Location, opts *tool.Options) (mirror.Amount, error) {
+	if err := delivery.PackTool(ctx, media, to.Path, opts); err != nil {
+		return mirror.Amount{}, explainTool(err)
 	}
 	if err := c.execute(ctx, plan, to); err != nil {
 		return mirror.Amount{}, err
 	}
-	// The page is of what is there now, with or without a program.
-	if _, err := os.Lstat(filepath.Join(to.Path, delivery.StartName)); opts != nil || err == nil {
-		if err := delivery.PackStart(ctx, media, to.Path); err != nil {
-			return mirror.Amount{}, err
-		}
+	if err := delivery.PackStart(ctx, media, to.Path, opts != nil); err != nil {
+		return mirror.Amount{}, err
 	}
 	if c.flags.noReadback {
 		return mirror.Amount{}, nil

@@ -13,26 +13,11 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
-	"oras.land/oras-go/v2/errdef"
 
-	"github.com/sealift/sealift/artifact"
 	"github.com/sealift/sealift/internal/delivery"
-	"github.com/sealift/sealift/internal/layout"
 	"github.com/sealift/sealift/internal/ui"
 	"github.com/sealift/sealift/mirror"
 )
-
-// mirrorRequest says which content goes where. It is kept in a plan, so its fields
-// may grow and never change.
-type mirrorRequest struct {
-	Refs        []string `json:"refs"`
-	Destination string   `json:"destination"`
-	Platforms   []string `json:"platforms,omitempty"`
-	Since       []string `json:"since,omitempty"`
-	// Sites are what inventories said.
-	Sites      []mirrorSite `json:"sites,omitempty"`
-	VolumeSize string       `json:"volumeSize,omitempty"`
-}
 
 // platformFlag adds --platform.
 func platformFlag(cmd *cobra.Command, platforms *[]string, usage string) {
@@ -52,8 +37,10 @@ func parsePlatforms(words []string) ([]ocispec.Platform, error) {
 	return list, nil
 }
 
-// findAll finds what refs name. Media is read as one, joined once: what several
-// have under one name, as the volumes of a set do, is read from all of them.
+// lookups bounds what is looked for at once.
+const lookups = 8
+
+// findAll finds what refs name; media is read as one.
 func (a *app) findAll(ctx context.Context, refs []string) ([]delivery.Found, error) {
 	lists := make([][]delivery.Found, len(refs))
 	g, gctx := errgroup.WithContext(ctx)
@@ -67,83 +54,19 @@ func (a *app) findAll(ctx context.Context, refs []string) ([]delivery.Found, err
 	if err := g.Wait(); err != nil {
 		return nil, err
 	}
-	var all []delivery.Found
-	var media []*layout.Layout
-	at := map[string]bool{}
-	shared := false
-	for _, list := range lists {
-		for _, f := range list {
-			if f.Damage != nil {
-				return nil, f.Damage
-			}
-			if f.Media != nil && (len(media) == 0 || media[len(media)-1] != f.Media) {
-				media = append(media, f.Media)
-			}
-			key := f.Name + "@" + f.Descriptor.Digest.String()
-			shared = shared || at[key] && f.Media != nil
-			if !at[key] {
-				at[key] = true
-				all = append(all, f)
-			}
-		}
-	}
-	if !shared {
-		return all, nil
-	}
-	joined, err := layout.Join(media...)
-	if err != nil {
-		return nil, err
-	}
-	for i := range all {
-		if all[i].Media != nil {
-			all[i].Media, all[i].Store = joined, joined.Repository(all[i].Repository)
-		}
-	}
-	return all, nil
+	return delivery.Gather(lists...)
 }
 
-// items names what was found for the destination.
-func items(list []delivery.Found, to artifact.Location, platforms []ocispec.Platform) ([]mirror.Item, error) {
-	var items []mirror.Item
-	seen := map[string]string{}
-	for _, f := range list {
-		item, err := newItem(f, to, platforms)
-		if err != nil {
-			return nil, err
-		}
-		if other, twice := seen[item.Name]; twice && other == f.Name {
-			return nil, usagef("%s is not the same on all that was given; name it by its digest", f.Name)
-		} else if twice {
-			return nil, usagef("%s and %s would both become %s; mirror them into repositories of their own", other, f.Name, item.Name)
-		}
-		seen[item.Name] = f.Name
-		items = append(items, item)
+// explainItems says what else can be asked for where a request makes no copy.
+func explainItems(err error) error {
+	var lacking *delivery.NotCarriedError
+	switch {
+	case errors.As(err, &lacking):
+		return withHint(err, "mirror %s from where all platforms are", mirror.FormatPlatform(lacking.Platform))
+	case errors.As(err, new(*delivery.ClashError)):
+		return &usageError{err.Error()}
 	}
-	return items, nil
-}
-
-// newItem names what was found for the destination. Of media that carries some
-// platforms only those are asked for.
-func newItem(f delivery.Found, to artifact.Location, platforms []ocispec.Platform) (mirror.Item, error) {
-	item := mirror.Item{Source: f.Store, Reference: f.Descriptor.Digest.String(), Descriptor: f.Descriptor, Name: f.Name, Platforms: platforms, Sparse: f.Media != nil}
-	carried := delivery.CarriedOf(f)
-	for _, p := range platforms {
-		if !carried.Carries(p) {
-			return item, withHint(fmt.Errorf("%s carries only %s of %s: %w", f.Media.Dir(), mirror.FormatPlatforms(carried.Platforms), f.Name, errdef.ErrNotFound),
-				"mirror %s from where all platforms are", mirror.FormatPlatform(p))
-		}
-	}
-	if len(platforms) == 0 {
-		item.Platforms = carried.Platforms
-	}
-	if to.Place == artifact.PlaceRegistry {
-		item.Name = to.Repository + strings.TrimPrefix(f.Name, delivery.FullName(f.Repository))
-		host, path, _ := strings.Cut(f.Repository, "/")
-		if strings.HasPrefix(to.Repository, host+"/") {
-			item.MountFrom = path
-		}
-	}
-	return item, nil
+	return err
 }
 
 // setRefs are the names of what a volume set is of, as the media in dir says.
@@ -166,21 +89,22 @@ func setRefs(dir string) ([]string, error) {
 	return refs, nil
 }
 
-// maxAbsent bounds the pieces of missing content that are listed.
-const maxAbsent = 10
+// maxMissing bounds the pieces of missing content that are listed.
+const maxMissing = 10
 
-// explainAbsent lists what neither side has, and what sources that are deltas say
-// they build on.
+// explainAbsent says of what neither side has which volumes have it; where none have
+// it, it is missing, and listed with what sources that are deltas build on.
 func (c *copying) explainAbsent(err error) error {
 	var absent *mirror.AbsentError
 	if !errors.As(err, &absent) {
 		return err
 	}
-	if missing := c.volumesFor(absent.Content); missing != nil {
-		return &volumesError{missing, c.inPieces(absent.Content), err}
+	if rest := delivery.Rest(c.carried, absent.Content); rest != nil {
+		rest.Err = err
+		return rest
 	}
 	errs := []error{err}
-	for _, d := range absent.Content[:min(len(absent.Content), maxAbsent)] {
+	for _, d := range absent.Content[:min(len(absent.Content), maxMissing)] {
 		errs = append(errs, fmt.Errorf("missing: %s, %s", d.Digest, ui.Bytes(d.Size)))
 	}
 	for i, f := range c.found {
@@ -204,27 +128,25 @@ func explainPlatform(err error) error {
 const maxPlanBytes = 256 << 20
 
 // readPlan reads a plan and the request it was made for.
-func readPlan(path string, req *mirrorRequest) (mirror.Document, error) {
+func readPlan(path string) (mirror.Document, delivery.Request, error) {
 	raw, err := readFile(path, maxPlanBytes)
 	if err != nil {
-		return mirror.Document{}, err
+		return mirror.Document{}, delivery.Request{}, err
 	}
 	d, err := mirror.ParseDocument(raw)
 	if err != nil {
-		return d, withHint(usagef("%s: %v", path, err), "give a file that sealift mirror --plan wrote")
+		return d, delivery.Request{}, withHint(usagef("%s: %v", path, err), "give a file that sealift mirror --plan wrote")
 	}
-	// Strictly, or a reviewer's program might have read something else.
-	err = mirror.DecodeStrict(d.Request, req)
-	for _, site := range req.Sites {
-		err = errors.Join(err, site.check())
+	req, err := delivery.ParseRequest(d.Request)
+	if errors.Is(err, delivery.ErrNoRequest) {
+		err = usagef("%s does not say what it is the plan of", path)
+	} else if err != nil {
+		err = usagef("%s: request: %v", path, err)
 	}
 	if err != nil {
-		return d, withHint(usagef("%s: request: %v", path, err), "give a file that sealift mirror --plan wrote")
+		return d, req, withHint(err, "give a file that sealift mirror --plan wrote")
 	}
-	if len(req.Refs) == 0 || req.Destination == "" {
-		return d, withHint(usagef("%s does not say what it is the plan of", path), "give a file that sealift mirror --plan wrote")
-	}
-	return d, nil
+	return d, req, nil
 }
 
 // writePlan writes a plan whole or not at all.

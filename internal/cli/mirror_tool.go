@@ -1,16 +1,17 @@
 package cli
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
+	"slices"
+	"strings"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
 
 	"github.com/sealift/sealift/artifact"
-	"github.com/sealift/sealift/internal/delivery"
+	"github.com/sealift/sealift/internal/delivery/tool"
 	"github.com/sealift/sealift/mirror"
 )
 
@@ -29,11 +30,43 @@ func (f *toolFlags) add(cmd *cobra.Command) {
 	flags.Lookup("with-tool").NoOptDefVal = toolDefault
 	flags.StringVar(&f.dir, "tool-dir", "", "take the programs from `DIR`, where make dist left them (default beside this program)")
 	_ = cmd.MarkFlagDirname("tool-dir")
+	_ = cmd.RegisterFlagCompletionFunc("with-tool", completeTools)
+}
+
+// completeTools completes the last of a list of platforms.
+func completeTools(_ *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) {
+	before := typed[:strings.LastIndexByte(typed, ',')+1]
+	var list []string
+	for _, p := range append([]string{toolDefault}, tool.KnownPlatforms()...) {
+		if !slices.Contains(strings.Split(before, ","), p) {
+			list = append(list, before+p)
+		}
+	}
+	return list, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace
+}
+
+// detached fails when args have the platforms that are meant for --with-tool, which
+// takes none without a sign: they would be a source, or the destination.
+func (f *toolFlags) detached(args []string) error {
+	if !slices.Equal(f.platforms, []string{toolDefault}) {
+		return nil
+	}
+	for _, arg := range args {
+		if !slices.ContainsFunc(strings.Split(arg, ","), func(s string) bool { return !isToolPlatform(s) }) {
+			return withHint(usagef("--with-tool takes platforms behind =, and %q stands apart from it", arg), "write --with-tool=%s", arg)
+		}
+	}
+	return nil
+}
+
+func isToolPlatform(s string) bool {
+	p, err := mirror.ParsePlatform(s)
+	return s == toolDefault || err == nil && slices.Contains([]string{"linux", "darwin", "windows"}, p.OS)
 }
 
 // tools are the programs for a plan, nil when none go along. That one cannot is
 // found before anything is copied.
-func (c *copying) tools(plan *mirror.Plan) (*delivery.ToolOptions, error) {
+func (c *copying) tools(plan *mirror.Plan) (*tool.Options, error) {
 	f := c.flags.tool
 	switch {
 	case len(f.platforms) == 0 && f.dir != "":
@@ -47,10 +80,10 @@ func (c *copying) tools(plan *mirror.Plan) (*delivery.ToolOptions, error) {
 	if err != nil {
 		return nil, fmt.Errorf("find this program's own file: %w", err)
 	}
-	opts := &delivery.ToolOptions{Executable: executable, Version: Version(), Dir: f.dir}
+	opts := &tool.Options{Executable: executable, Version: Version(), Dir: f.dir}
 	for _, s := range f.platforms {
 		if s == toolDefault {
-			opts.Platforms = append(opts.Platforms, delivery.ToolPlatforms(plan.Platforms())...)
+			opts.Platforms = append(opts.Platforms, tool.Platforms(plan.Platforms())...)
 			continue
 		}
 		list, err := parsePlatforms([]string{s})
@@ -59,22 +92,22 @@ func (c *copying) tools(plan *mirror.Plan) (*delivery.ToolOptions, error) {
 		}
 		opts.Platforms = append(opts.Platforms, list...)
 	}
-	_, err = opts.Bytes()
+	_, err = opts.Room()
 	return opts, explainTool(err)
 }
 
 // explainTool says where a program that is wanted can come from.
 func explainTool(err error) error {
-	var tool *delivery.ToolError
+	var bad *tool.Error
 	switch {
 	case err == nil:
 		return nil
-	case errors.As(err, &tool) && errors.Is(err, delivery.ErrToolVersion):
+	case errors.As(err, &bad) && errors.Is(err, tool.ErrVersion):
 		return withHint(err, "take the programs of this release, or run the one that is to travel")
-	case errors.As(err, &tool) && !errors.Is(err, delivery.ErrNoTool):
+	case errors.As(err, &bad) && !errors.Is(err, tool.ErrMissing):
 		return withHint(err, "take the file that make dist builds for it, or that the release has")
-	case errors.As(err, &tool):
-		return withHint(err, "put it there, name its directory with --tool-dir, or leave the platform out: --with-tool=%s", formatTool(tool.Platform))
+	case errors.As(err, &bad):
+		return withHint(err, "put it there, name its directory with --tool-dir, or leave the platform out: --with-tool=%s", formatTool(bad.Platform))
 	}
 	return err
 }
@@ -84,20 +117,4 @@ func formatTool(not ocispec.Platform) string {
 		return "linux/arm64"
 	}
 	return "linux/amd64"
-}
-
-// packTools puts the programs on media. They come before what is copied, so that a
-// disk that is pulled too early explains itself.
-func (c *copying) packTools(ctx context.Context, media *mirror.Media, to artifact.Location, opts *delivery.ToolOptions) error {
-	if opts == nil {
-		return nil
-	}
-	root, err := os.OpenRoot(to.Path)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = root.Close() }() // was only read
-	opts.Media = root.FS()
-	_, err = delivery.PackTool(ctx, media, *opts)
-	return explainTool(err)
 }

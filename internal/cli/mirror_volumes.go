@@ -6,45 +6,23 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"strconv"
 	"strings"
-
-	"github.com/opencontainers/go-digest"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/sealift/sealift/artifact"
 	"github.com/sealift/sealift/internal/delivery"
+	"github.com/sealift/sealift/internal/delivery/tool"
 	"github.com/sealift/sealift/internal/ui"
 	"github.com/sealift/sealift/mirror"
 )
 
-// volumePlace stands in DEST for the number of a volume.
-const volumePlace = "{n}"
-
-// maxSegmentBytes is the largest file of FAT32.
-const maxSegmentBytes = 4<<30 - 1
-
-// startBytes is room for START-HERE.txt and the checksums of programs.
-const startBytes = 64 << 10
-
-// volumeKinds are volumes that people ask for by name. Discs have Joliet names, of
-// at most 64 letters; a stick sold with 32 GB is the largest that is formatted as
-// FAT32 by default, and a directory there takes about 10,900 blobs.
-var volumeKinds = map[string]mirror.VolumeOptions{
-	"cd":    {Bytes: 703_125 * 1024, BlockBytes: 2048, NameBytes: 64},
-	"dvd":   {Bytes: 4_700_372_992, BlockBytes: 2048, NameBytes: 64},
-	"bd":    {Bytes: 25_025_314_816, BlockBytes: 2048, NameBytes: 64},
-	"fat32": {Bytes: 31_000_000_000, BlockBytes: 32 << 10, FileBytes: maxSegmentBytes, Entries: 10_900},
-}
-
 // parseVolumeSize reads --volume-size.
 func parseVolumeSize(s string) (mirror.VolumeOptions, error) {
-	if kind, ok := volumeKinds[strings.ToLower(s)]; ok {
+	if kind, ok := delivery.VolumeKind(s); ok {
 		return kind, nil
 	}
 	n, err := ui.ParseBytes(s)
 	if err != nil || n <= 0 {
-		return mirror.VolumeOptions{}, withHint(usagef("--volume-size wants a size or one of cd, dvd, bd and fat32, got %q", s), "as in --volume-size 4.7GB")
+		return mirror.VolumeOptions{}, withHint(usagef("--volume-size wants a size or one of %s, got %q", strings.Join(delivery.VolumeKinds(), ", "), s), "as in --volume-size 4.7GB")
 	}
 	return mirror.VolumeOptions{Bytes: n}, nil
 }
@@ -54,7 +32,7 @@ type volumes struct {
 	*copying
 	plan  *mirror.Plan
 	set   *mirror.Set
-	tools *delivery.ToolOptions // nil when no program goes along
+	tools *tool.Options // nil when no program goes along
 }
 
 // runVolumes makes the set and writes its volumes, or the one that was asked for.
@@ -106,7 +84,7 @@ func (v *volumes) show(ctx context.Context, result mirrored) error {
 	if v.flags.volume == 0 {
 		return v.out.Result(result, result.text)
 	}
-	to := v.place(v.flags.volume)
+	to := delivery.VolumePath(v.to, v.flags.volume)
 	dst, err := mirror.Peek(to.Path)
 	if err != nil {
 		return err
@@ -135,10 +113,9 @@ func (v *volumes) volumeSet() (*mirror.Set, error) {
 		return nil, err
 	}
 	if v.tools != nil {
-		if opts.Extra, err = v.tools.Bytes(); err != nil {
+		if opts.Extra, err = v.tools.Room(); err != nil {
 			return nil, explainTool(err)
 		}
-		opts.Extra += startBytes
 	}
 	set, err := v.plan.Split(opts)
 	if err != nil {
@@ -153,12 +130,12 @@ func (v *volumes) numbers() ([]int, error) {
 	if v.flags.volume > 0 {
 		return []int{v.flags.volume}, nil
 	}
-	if len(v.set.Volumes) > 1 && !strings.Contains(v.to.Path, volumePlace) && !v.Terminal {
+	if len(v.set.Volumes) > 1 && !strings.Contains(v.to.Path, delivery.VolumePlace) && !v.Terminal {
 		return nil, withHint(usagef("there are %d volumes, and nobody is here to change the disc", len(v.set.Volumes)),
-			"write one at a time with --volume 1, or into a directory each: %s-%s", v.to, volumePlace)
+			"write one at a time with --volume 1, or into a directory each: %s-%s", v.to, delivery.VolumePlace)
 	}
 	first := 1
-	if !strings.Contains(v.to.Path, volumePlace) {
+	if !strings.Contains(v.to.Path, delivery.VolumePlace) {
 		first = v.begun()
 	}
 	var all []int
@@ -171,24 +148,16 @@ func (v *volumes) numbers() ([]int, error) {
 // begun is the number of the volume that is in the drive already, when it is one of
 // the set: an interrupted copy goes on there.
 func (v *volumes) begun() int {
-	in, n, err := mirror.ReadSet(v.to.Path)
-	if err != nil || in.ID != v.set.ID || n == 1 {
-		return 1
+	n := delivery.BegunVolume(v.set, v.to)
+	if n > 1 {
+		v.out.Message("volume %d is in %s: going on there; --volume 1 writes the first again", n, v.to)
 	}
-	v.out.Message("volume %d is in %s: going on there; --volume 1 writes the first again", n, v.to)
 	return n
-}
-
-// place is the directory of a volume.
-func (v *volumes) place(n int) artifact.Location {
-	to := v.to
-	to.Path = strings.ReplaceAll(to.Path, volumePlace, strconv.Itoa(n))
-	return to
 }
 
 // write makes one volume; next says that the disc of another may still be in.
 func (v *volumes) write(ctx context.Context, n int, next bool, result *mirrored) (err error) {
-	to := v.place(n)
+	to := delivery.VolumePath(v.to, n)
 	if next && to.Path == v.to.Path {
 		if err := v.changeDisc(ctx, n, v.to.String()); err != nil {
 			return err
@@ -256,50 +225,6 @@ func (a *app) changeDisc(ctx context.Context, n int, place string) error {
 		return withHint(errors.New("nobody is here to change the disc"), "run the same command again with the disc of volume %d", n)
 	}
 	return err
-}
-
-// volumesError says that the rest of a copy is on other volumes.
-type volumesError struct {
-	missing []int
-	pieces  bool // of blobs that no volume holds whole
-	err     error
-}
-
-func (e *volumesError) Error() string {
-	return fmt.Sprintf("%v; the rest is on volume %s", e.err, delivery.Numbers(e.missing))
-}
-
-func (e *volumesError) Unwrap() error { return e.err }
-
-// inPieces reports whether some of what is absent is on no volume whole.
-func (c *copying) inPieces(absent []ocispec.Descriptor) bool {
-	return slices.ContainsFunc(absent, func(d ocispec.Descriptor) bool {
-		return slices.ContainsFunc(c.carried, func(carried delivery.Carried) bool { return len(carried.Set.On(d.Digest)) > 1 })
-	})
-}
-
-// volumesFor returns the numbers of the volumes that have what is absent, when all
-// of it is on volumes that are not read; else nil.
-func (c *copying) volumesFor(absent []ocispec.Descriptor) []int {
-	var numbers []int
-	for _, d := range absent {
-		on := c.elsewhere(d.Digest)
-		if len(on) == 0 {
-			return nil
-		}
-		numbers = append(numbers, on...)
-	}
-	slices.Sort(numbers)
-	return slices.Compact(numbers)
-}
-
-func (c *copying) elsewhere(d digest.Digest) []int {
-	for _, carried := range c.carried {
-		if on := carried.Elsewhere(d); len(on) > 0 {
-			return on
-		}
-	}
-	return nil
 }
 
 // mirroredSet is the volume set of the result of mirror.

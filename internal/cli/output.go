@@ -25,6 +25,7 @@ has one JSON object a line, each with a type. Fields may be added, never changed
     second of the last ten seconds; and the seconds left, unless nobody can tell
   {"type":"blob","verb":"copying","digest":…,"size":…,"mediaType":…,"state":"started"}
     what happens to each blob or manifest: started, then retrying as often as need
-    be (with error, and wait in seconds), then stored or failed (with error)`,
+    be (with error, and wait in seconds), then stored, failed (with error), or, while
+    media is verified, absent (with reason): it is not there, and need not be`,
 	}
 }

@@ -59,7 +59,7 @@ func (a *app) serve(ctx context.Context, refs []string, listen string) error {
 	if err != nil {
 		return err
 	}
-	missing, err := a.tellMissing(ctx, l, dirs)
+	lacks, err := a.tellLacks(ctx, l, dirs)
 	if err != nil {
 		return err
 	}
@@ -75,9 +75,9 @@ func (a *app) serve(ctx context.Context, refs []string, listen string) error {
 		Media        string   `json:"media"`
 		MediaDirs    []string `json:"mediaDirs"`
 		Repositories []string `json:"repositories"`
-		// Missing tells of artifacts that are not whole.
-		Missing []missingPart `json:"missing,omitempty"`
-	}{Type: "serving", Address: address, Media: media, MediaDirs: dirs, Repositories: []string{}, Missing: missing}
+		// Lacks tells of artifacts that are not whole.
+		Lacks []lack `json:"lacks,omitempty"`
+	}{Type: "serving", Address: address, Media: media, MediaDirs: dirs, Repositories: []string{}, Lacks: lacks}
 	for _, name := range l.Repositories() {
 		doc.Repositories = append(doc.Repositories, registry.URLName(name))
 	}
@@ -97,17 +97,17 @@ func (a *app) serve(ctx context.Context, refs []string, listen string) error {
 	return nil
 }
 
-// missingPart says what is not there of an artifact.
-type missingPart struct {
+// lack says what is not there of an artifact, for the reason that media gives.
+type lack struct {
 	Name   string `json:"name"`
 	Blobs  int    `json:"blobs,omitempty"`
 	Bytes  int64  `json:"bytes,omitempty"`
 	Reason string `json:"reason,omitempty"`
 }
 
-// tellMissing warns of what is asked for in vain later, when nobody sees why. It looks
+// tellLacks warns of what is asked for in vain later, when nobody sees why. It looks
 // whether content is there and does not read it.
-func (a *app) tellMissing(ctx context.Context, l *layout.Layout, dirs []string) ([]missingPart, error) {
+func (a *app) tellLacks(ctx context.Context, l *layout.Layout, dirs []string) (lacks []lack, err error) {
 	list, err := delivery.FindIn(ctx, l, artifact.Location{Place: artifact.PlaceMedia, Path: l.Dir()})
 	if errors.Is(err, errdef.ErrNotFound) {
 		a.out.Warn("%v", nothingFinished(dirs))
@@ -115,25 +115,24 @@ func (a *app) tellMissing(ctx context.Context, l *layout.Layout, dirs []string) 
 	} else if err != nil {
 		return nil, err
 	}
-	lacks, err := delivery.Lacking(ctx, list)
-	var missing []missingPart
-	for _, lack := range lacks {
-		part := newMissing(lack)
-		a.out.Warn("%s lacks %s", lack.Name, part.text())
-		missing = append(missing, *part)
+	found, err := delivery.Lacking(ctx, list)
+	for _, l := range found {
+		part := newLack(l)
+		a.out.Warn("%s lacks %s", l.Name, part.text())
+		lacks = append(lacks, *part)
 	}
-	return missing, err
+	return lacks, err
 }
 
-func newMissing(l delivery.Lack) *missingPart {
-	part := &missingPart{l.Name, l.Blobs, l.Bytes, l.Reason}
+func newLack(l delivery.Lack) *lack {
+	part := &lack{l.Name, l.Blobs, l.Bytes, l.Reason}
 	if l.Err != nil {
 		part.Reason = l.Err.Error()
 	}
 	return part
 }
 
-func (p missingPart) text() string {
+func (p lack) text() string {
 	switch {
 	case p.Blobs == 0:
 		return "manifests: " + ui.Value(p.Reason)

@@ -51,11 +51,51 @@ func (a *app) openHome(ctx context.Context) (*site.Home, error) {
 	if err != nil {
 		return nil, err
 	}
-	engine, err := compose.Detect(ctx, compose.Options{Env: a.Environ})
+	engine, err := a.engine(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return site.Open(dir, site.Options{Target: engine, Probe: staticSelf(), Now: a.Now, Report: a.reportStep})
+	probe := ""
+	if engine.Info().Platform == ownPlatform {
+		probe = staticSelf() // which runs in its containers
+	}
+	return site.Open(dir, site.Options{Target: engine, Probe: probe, Now: a.Now, Report: a.reportStep})
+}
+
+// ownPlatform is what this program runs on, as engines write it.
+const ownPlatform = runtime.GOOS + "/" + runtime.GOARCH
+
+// engine finds the engine of this host, and asks it once.
+func (a *app) engine(ctx context.Context) (*compose.Engine, error) {
+	if a.found == nil {
+		engine, err := compose.Detect(ctx, compose.Options{Env: a.Environ})
+		if err != nil {
+			return nil, err
+		}
+		a.found = engine
+	}
+	return a.found, nil
+}
+
+// enginePlatform returns what the engine runs, which may be another machine's: one
+// in a virtual machine, or behind DOCKER_HOST. Without an engine nothing is installed,
+// and what is wrong with the media is told for Linux on this machine.
+func (a *app) enginePlatform(ctx context.Context) (ocispec.Platform, error) {
+	engine, err := a.engine(ctx)
+	if errors.Is(err, target.ErrNoEngine) {
+		return ocispec.Platform{OS: "linux", Architecture: runtime.GOARCH}, nil
+	} else if err != nil {
+		return ocispec.Platform{}, err
+	}
+	runs := engine.Info().Platform
+	p, err := mirror.ParsePlatform(runs)
+	if err != nil {
+		return p, fmt.Errorf("the engine says that it runs %q: %w", runs, err)
+	}
+	if runs != ownPlatform {
+		a.out.Message("the engine runs %s", runs)
+	}
+	return p, nil
 }
 
 // reportStep tells the person of one step of a change.
@@ -142,7 +182,7 @@ func (a *app) choose(ctx context.Context, ref, version string) (delivery.Found, 
 	return found, err
 }
 
-// verifyBytes reads all of a release on media that is for this machine, before
+// verifyBytes reads all of a release on media that is for the engine, before
 // anything is made of it: an engine that pulls a damaged layer tries again and again
 // and cannot say why. What media says of itself is not signed, so it says nothing
 // about what has to be there; it only explains what is not. What comes from a
@@ -151,7 +191,11 @@ func (a *app) verifyBytes(ctx context.Context, r *delivery.Release) error {
 	if r.Media == nil {
 		return nil
 	}
-	platforms := delivery.HostPlatforms(r.App.Template, runtime.GOARCH)
+	runs, err := a.enginePlatform(ctx)
+	if err != nil {
+		return err
+	}
+	platforms := delivery.HostPlatforms(r.App.Template, runs)
 	sum, err := delivery.VerifyBytes(ctx, r.Found, mirror.VerifyOptions{Platforms: platforms, Progress: a.out.Progress("verifying")})
 	var damage *mirror.DamageError
 	switch {
@@ -174,7 +218,7 @@ func lacking(r *delivery.Release, platforms []ocispec.Platform, missing []ocispe
 	}
 	err := fmt.Errorf("%s: not on this media: %s, %s: %w", r.Name, count(len(missing), "blob"), ui.Value(reason), errdef.ErrNotFound)
 	if carried.Set == nil && len(carried.Base) == 0 {
-		return withHint(err, "bring media that is made for this machine: sealift mirror REF DISK --platform %s", mirror.FormatPlatform(platforms[0]))
+		return withHint(err, "bring media that is made for it: sealift mirror REF DISK --platform %s", mirror.FormatPlatform(platforms[0]))
 	}
 	return withHint(err, "bring the rest onto one disk first: sealift mirror %s DISK", typed(r.Media))
 }
@@ -207,7 +251,7 @@ func explainPlan(w io.Writer, p *site.Plan) {
 		losses = nil // they were told when the revision was made
 	}
 	for _, l := range grouped(losses) {
-		fmt.Fprintf(w, "  not here  %s\n", l)
+		fmt.Fprintf(w, "  lost      %s\n", l)
 	}
 	for _, n := range p.Notes {
 		fmt.Fprintf(w, "  note      %s\n", n)

@@ -40,7 +40,7 @@ then reads every byte it reaches and compares it with its digest. All damage is
 found, not only the first. It needs no network for media, and writes nothing.
 
 Media that carries some platforms only, a delta, or one volume of several says so
-itself: what is not there for such a reason is summed up, and is no damage. Several
+itself: what is absent for such a reason is summed up, and is no damage. Several
 DIR are read as one: the volumes of a set, or a delta and what it builds on.
 
 With --repair, what is damaged or missing on media is fetched again from SRC, and
@@ -72,7 +72,7 @@ type verified struct {
 	Evidence *signer.Evidence `json:"evidence,omitempty"`
 	// Platforms are those that media says it carries, none for all.
 	Platforms []string `json:"platforms,omitempty"`
-	// Absent sums up what is not there, by the reason media gives.
+	// Absent sums up what is not there for a reason, by the reason that media gives.
 	Absent []absence `json:"absent,omitempty"`
 	// Pieces are segments of blobs that no volume has whole: they are here, and can
 	// only be checked together with those of other volumes.
@@ -169,7 +169,7 @@ func (v verification) text(w io.Writer) {
 			fmt.Fprintf(w, "  not checked: %s, %s; verify the volumes together to check them\n", count(v.Pieces, "piece"), ui.Bytes(v.PieceBytes))
 		}
 		for _, a := range v.Absent {
-			fmt.Fprintf(w, "  not here: %s, %s, %s\n", count(a.Blobs, "blob"), ui.Bytes(a.Bytes), ui.Value(a.Reason))
+			fmt.Fprintf(w, "  absent: %s, %s, %s\n", count(a.Blobs, "blob"), ui.Bytes(a.Bytes), ui.Value(a.Reason))
 		}
 	}
 }

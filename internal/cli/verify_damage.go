@@ -38,7 +38,10 @@ func placeDamage(ctx context.Context, f delivery.Found, damage *mirror.DamageErr
 }
 
 // Error names the first pieces, each in a line.
-func (e *damageError) Error() string {
+func (e *damageError) Error() string { return strings.Join(e.Lines(), "\n") }
+
+// Lines returns the lines of Error.
+func (e *damageError) Lines() []string {
 	lines := []string{e.err.Error()}
 	for _, p := range e.pieces[:min(len(e.pieces), maxDamageShown)] {
 		line := p.Was + ": " + p.Digest + ", " + ui.Bytes(p.Size)
@@ -50,7 +53,7 @@ func (e *damageError) Error() string {
 	if more := len(e.pieces) - maxDamageShown; more > 0 {
 		lines = append(lines, fmt.Sprintf("and %d more", more))
 	}
-	return strings.Join(lines, "\n")
+	return lines
 }
 
 // Unwrap returns the error without places.

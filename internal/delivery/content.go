@@ -187,24 +187,23 @@ func (c Carried) Expected(progress mirror.Progress) mirror.VerifyOptions {
 	return mirror.VerifyOptions{Platforms: c.Platforms, Absent: c.Reason, Progress: progress}
 }
 
-// HostPlatforms returns those platforms of an app that the engine of a machine runs,
-// in every variant, by the machine's architecture as Go calls it; the plain platform
-// when the app names none.
-func HostPlatforms(t *artifact.Template, arch string) []ocispec.Platform {
+// HostPlatforms returns those platforms of an app that an engine runs, in every
+// variant, by its system and architecture; the plain platform when the app names none.
+func HostPlatforms(t *artifact.Template, runs ocispec.Platform) []ocispec.Platform {
 	var list []ocispec.Platform
 	for _, name := range t.Platforms {
-		if p, err := mirror.ParsePlatform(name); err == nil && p.OS == "linux" && p.Architecture == arch {
+		if p, err := mirror.ParsePlatform(name); err == nil && p.OS == runs.OS && p.Architecture == runs.Architecture {
 			list = append(list, p)
 		}
 	}
 	if list == nil {
-		list = []ocispec.Platform{{OS: "linux", Architecture: arch}}
+		list = []ocispec.Platform{{OS: runs.OS, Architecture: runs.Architecture}}
 	}
 	return list
 }
 
 // VerifyBytes reads everything of f that is expected and compares it with its
-// digests. What is absent for a stated reason is in the result.
+// digests. What is absent is in the result, with its reason.
 func VerifyBytes(ctx context.Context, f Found, expected mirror.VerifyOptions) (mirror.Verified, error) {
 	if f.Damage != nil {
 		return mirror.Verified{}, f.Damage

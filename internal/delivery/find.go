@@ -4,6 +4,7 @@
 //
 // [Finder.Find] resolves a location to what it names; [Choose] and [Verify] make
 // a verified release of it; [Finder.Images] says where its images are pulled from.
+// [Gather] and [Items] say what a copy is of, and under which names.
 package delivery
 
 import (

@@ -30,10 +30,10 @@ type LeftOut struct {
 	// Name is the full reference it was found under.
 	Name   string
 	Digest digest.Digest
-	// All is what belongs to it for the platforms carried, Missing what is not
-	// there of that, for Reason where the media says one.
-	All, Missing mirror.Amount
-	Reason       string
+	// All is what belongs to it for the platforms carried, Lacks what is not there of
+	// that, for Reason where the media says one.
+	All, Lacks mirror.Amount
+	Reason     string
 	// Err says why nothing of this is known, and names the root; nil when it is.
 	Err error
 }
@@ -120,7 +120,7 @@ func (s *stock) add(r InventoryRoot, plan *mirror.Plan, name string, carried Car
 	}
 	sum := plan.Summary()
 	if sum.Copied.Blobs > 0 {
-		s.leave(LeftOut{Name: name, Digest: r.Digest, All: sum.All, Missing: sum.Copied, Reason: reason})
+		s.leave(LeftOut{Name: name, Digest: r.Digest, All: sum.All, Lacks: sum.Copied, Reason: reason})
 		return
 	}
 	before, twice := s.roots[r.Digest]
@@ -180,14 +180,14 @@ func lackOf(ctx context.Context, f Found) Lack {
 		l.Err = err
 		return l
 	}
-	var missing []ocispec.Descriptor
+	var lacking []ocispec.Descriptor
 	for _, step := range plan.Blobs {
 		if !step.Stored {
-			missing = append(missing, step.Descriptor)
+			lacking = append(lacking, step.Descriptor)
 		}
 	}
-	if len(missing) > 0 {
-		l.Amount, l.Reason = plan.Summary().Copied, carried.Explain(missing, nil)
+	if len(lacking) > 0 {
+		l.Amount, l.Reason = plan.Summary().Copied, carried.Explain(lacking, nil)
 	}
 	return l
 }

@@ -190,7 +190,7 @@ func TestTakeInventoryBlobs(t *testing.T) {
 		t.Fatal(err)
 	}
 	text, left := inventory(t, delivery.InventoryOptions{For: []artifact.IDGlob{glob}, Blobs: true}, m)
-	if len(left) != 1 || left[0].Missing != (mirror.Amount{Blobs: 1, Bytes: gone.Size}) || strings.Contains(text, "root ") {
+	if len(left) != 1 || left[0].Lacks != (mirror.Amount{Blobs: 1, Bytes: gone.Size}) || strings.Contains(text, "root ") {
 		t.Errorf("TakeInventory = %s, %+v, want the shop left out for one blob", text, left)
 	}
 	for _, name := range []string{"base", "shop 1.0.0 for amd64", "shop 1.0.0 for arm64", "till 1.0.0 for amd64"} {
@@ -237,7 +237,7 @@ func TestTakeInventoryDelta(t *testing.T) {
 	vendor.carry(delta, "r.example/shop:1.1.0", []mirror.Site{{Items: []mirror.Item{vendor.item("r.example/shop:1.0.0")}}})
 	text, left := inventory(t, delivery.InventoryOptions{}, delta)
 	if text != head || len(left) != 1 || left[0].Name != "r.example/shop:1.1.0" || left[0].Digest != second.Digest ||
-		left[0].Missing.Blobs == 0 || left[0].Missing.Blobs >= left[0].All.Blobs || left[0].Reason != "in r.example/shop:1.0.0" {
+		left[0].Lacks.Blobs == 0 || left[0].Lacks.Blobs >= left[0].All.Blobs || left[0].Reason != "in r.example/shop:1.0.0" {
 		t.Errorf("TakeInventory of a delta = %s, %+v, want it left out for what is in its base", text, left)
 	}
 	lines := []string{line(first, "example.com/shop 1.0.0 *"), line(second, "example.com/shop 1.1.0 *")}
@@ -314,8 +314,8 @@ func TestTakeInventoryHostile(t *testing.T) {
 			if err := left[0].Err; err != nil && (!strings.Contains(err.Error(), tt.says) || !strings.Contains(err.Error(), left[0].Name)) {
 				t.Errorf("the shop is left out because of %v, want the name and %q", err, tt.says)
 			}
-			if left[0].Err == nil && left[0].Missing.Blobs != 1 {
-				t.Errorf("the shop lacks %+v, want one blob", left[0].Missing)
+			if left[0].Err == nil && left[0].Lacks.Blobs != 1 {
+				t.Errorf("the shop lacks %+v, want one blob", left[0].Lacks)
 			}
 		})
 	}

@@ -25,7 +25,7 @@ type Place struct {
 const maxPlacedManifests = 10_000
 
 // Places finds what pieces of f belong to, each once: where it was found first. What
-// only a damaged or absent manifest names has no place.
+// only a manifest names that is damaged or not there has no place.
 func Places(ctx context.Context, f Found, pieces []ocispec.Descriptor) map[digest.Digest]Place {
 	p := placing{wanted: map[digest.Digest]bool{}, found: map[digest.Digest]Place{}, seen: map[digest.Digest]bool{}}
 	for _, d := range pieces {

@@ -102,7 +102,7 @@ func TestBars(t *testing.T) {
 		g.Begin(amount(1, 10), amount(1, 10))
 		wait(150 * time.Millisecond)
 		g.End()
-		p.Error(errors.New("first\nsecond"), "do this", 12)
+		p.Error(errors.Join(errors.New("first"), errors.New("second")), "do this", 12)
 		shows(t, screen, "before", "warning: look out\uFFFD\uFFFD[A", retry, "still there?",
 			"sealift: error: first", "sealift: error: second", "sealift: hint: do this")
 		clean(t, screen)

@@ -157,6 +157,13 @@ func (g *progress) Failed(desc ocispec.Descriptor, err error) {
 	g.blobEvent(desc, blobEvent{State: "failed", Error: err.Error()})
 }
 
+// Absent counts desc as done: there is nothing to be read of it.
+func (g *progress) Absent(desc ocispec.Descriptor, reason string) {
+	g.blobs.Add(1)
+	g.change(func(m blobs) { delete(m, desc.Digest) })
+	g.blobEvent(desc, blobEvent{State: "absent", Reason: reason})
+}
+
 // change replaces what is under way, a handful, so that Advance needs no lock.
 func (g *progress) change(f func(blobs)) {
 	g.mu.Lock()
@@ -259,6 +266,7 @@ type blobEvent struct {
 	MediaType string        `json:"mediaType"`
 	State     string        `json:"state"`
 	Error     string        `json:"error,omitempty"`
+	Reason    string        `json:"reason,omitempty"`
 	Wait      float64       `json:"wait,omitempty"` // seconds
 }
 

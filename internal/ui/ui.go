@@ -162,10 +162,12 @@ func damageOf(err error) (all []Damage) {
 	return nil
 }
 
-// Error writes the error a command ends with, and what to do next.
+// Error writes the error a command ends with, and what to do next. What comes from
+// outside and stands in it makes no lines of its own.
 func (p *Printer) Error(err error, hint string, code int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	lines := errorLines(err)
 	if p.opts.Format == JSON {
 		var findings artifact.FindingsError
 		errors.As(err, &findings)
@@ -177,11 +179,11 @@ func (p *Printer) Error(err error, hint string, code int) {
 			// Findings are those of a template.
 			Findings artifact.FindingsError `json:"findings,omitempty"`
 			Damage   []Damage               `json:"damage,omitempty"`
-		}{"error", code, err.Error(), hint, findings, damageOf(err)})
+		}{"error", code, strings.Join(lines, "\n"), hint, findings, damageOf(err)})
 		return
 	}
 	text := ""
-	for line := range strings.SplitSeq(err.Error(), "\n") {
+	for _, line := range lines {
 		text += "sealift: error: " + printable(line) + "\n"
 	}
 	if hint != "" {

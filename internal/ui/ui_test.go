@@ -41,7 +41,7 @@ func session(opts ui.Options) (out, errs string) {
 		Type string `json:"type"`
 		Name string `json:"name"`
 	}{"done", "a<b"}, func(w io.Writer) { _, _ = io.WriteString(w, "all done\n") })
-	p.Error(errors.New("first\nsecond\a"), "do this", 12)
+	p.Error(errors.Join(errors.New("first"), errors.New("second\a")), "do this", 12)
 	return stdout.String(), stderr.String()
 }
 

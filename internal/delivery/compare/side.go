@@ -1,4 +1,4 @@
-package delivery
+package compare
 
 import (
 	"context"
@@ -13,11 +13,12 @@ import (
 	"oras.land/oras-go/v2/errdef"
 
 	"github.com/sealift/sealift/artifact"
+	"github.com/sealift/sealift/internal/delivery"
 	"github.com/sealift/sealift/mirror"
 	"github.com/sealift/sealift/signer"
 )
 
-// Side is one of the two artifacts that [Compare] takes.
+// Side is one of the two artifacts that [Sides] takes.
 type Side struct {
 	// Name is what it was found as.
 	Name string
@@ -48,7 +49,7 @@ type Signers struct {
 type ImageConfig struct {
 	Entrypoint []string
 	Cmd        []string
-	// Env may hold secrets: [Compare] tells which differ, and no values.
+	// Env may hold secrets: [Sides] tells which differ, and no values.
 	Env        map[string]string
 	User       string
 	WorkingDir string
@@ -63,7 +64,7 @@ const (
 // template and carried files, of an image its configs; no layer. With keys it
 // finds out whether one of them signed f, which is no condition. It fails as
 // [mirror.ReadClosure] and [artifact.ReadRelease] do.
-func ReadSide(ctx context.Context, f Found, keys []*signer.Key) (*Side, error) {
+func ReadSide(ctx context.Context, f delivery.Found, keys []*signer.Key) (*Side, error) {
 	if f.Damage != nil {
 		return nil, f.Damage
 	}
@@ -84,7 +85,7 @@ func ReadSide(ctx context.Context, f Found, keys []*signer.Key) (*Side, error) {
 }
 
 // readConfigs reads the configs of an image, or of the images of an index.
-func readConfigs(ctx context.Context, store Store, c *mirror.Closure) (map[string]*ImageConfig, error) {
+func readConfigs(ctx context.Context, store delivery.Store, c *mirror.Closure) (map[string]*ImageConfig, error) {
 	configs := map[string]*ImageConfig{}
 	root := c.Members[c.Root.Digest]
 	entries := root.Entries
@@ -121,7 +122,7 @@ func readConfigs(ctx context.Context, store Store, c *mirror.Closure) (map[strin
 
 // readConfig returns the config of an image and the platform it is for; nil and ""
 // where it is not there, or is an artifact's.
-func readConfig(ctx context.Context, store Store, desc ocispec.Descriptor) (*ImageConfig, string, error) {
+func readConfig(ctx context.Context, store delivery.Store, desc ocispec.Descriptor) (*ImageConfig, string, error) {
 	data, err := artifact.Fetch(ctx, store, desc, maxImageConfigBytes)
 	if errors.Is(err, errdef.ErrNotFound) {
 		return nil, "", nil
@@ -146,7 +147,7 @@ func readConfig(ctx context.Context, store Store, desc ocispec.Descriptor) (*Ima
 
 // readSigners lists who claims to have signed f and, with keys, who did. What goes
 // wrong with that is part of the answer.
-func readSigners(ctx context.Context, f Found, keys []*signer.Key) Signers {
+func readSigners(ctx context.Context, f delivery.Found, keys []*signer.Key) Signers {
 	s := Signers{Claimed: []string{}}
 	if f.Descriptor.Digest.Algorithm() != digest.SHA256 {
 		return s // nothing else can be signed
@@ -163,7 +164,7 @@ func readSigners(ctx context.Context, f Found, keys []*signer.Key) Signers {
 	if len(keys) > 0 {
 		s.Verified = []string{}
 		var evidence *signer.Evidence
-		if evidence, err = VerifySignature(ctx, f, keys); err == nil {
+		if evidence, err = delivery.VerifySignature(ctx, f, keys); err == nil {
 			s.Verified = evidence.Keys()
 		}
 	}

@@ -1,4 +1,4 @@
-package delivery_test
+package compare_test
 
 import (
 	"encoding/json"
@@ -12,7 +12,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/sealift/sealift/artifact"
-	"github.com/sealift/sealift/internal/delivery"
+	"github.com/sealift/sealift/internal/delivery/compare"
 	"github.com/sealift/sealift/mirror"
 )
 
@@ -23,7 +23,7 @@ func named(name string, size int64) ocispec.Descriptor {
 
 // sideOf makes a release of a template of which each component runs an image with
 // the layers that images names, two bytes each.
-func sideOf(t *testing.T, config string, files map[string]string, images map[string][]string) *delivery.Side {
+func sideOf(t *testing.T, config string, files map[string]string, images map[string][]string) *compare.Side {
 	t.Helper()
 	template, err := artifact.ParseConfig([]byte(config))
 	if err != nil {
@@ -47,7 +47,7 @@ func sideOf(t *testing.T, config string, files map[string]string, images map[str
 		root.Entries = append(root.Entries, d)
 	}
 	c.Members[c.Root.Digest] = root
-	return &delivery.Side{Name: "example.com/shop:" + template.Version, Release: r, Closure: c}
+	return &compare.Side{Name: "example.com/shop:" + template.Version, Release: r, Closure: c}
 }
 
 // stored is a template as a release has it.
@@ -74,30 +74,30 @@ func TestCompareComponents(t *testing.T) {
 		name                  string
 		before, after         string
 		oldImages, newImages  map[string][]string
-		want                  []delivery.ComponentDiff
-		wantImages            delivery.Counts
+		want                  []compare.ComponentDiff
+		wantImages            compare.Counts
 		wantLayers, wantBytes int64 // added layers, needed
 	}{
 		{
 			name: "nothing", before: web, after: web, oldImages: one, newImages: one,
-			want: []delivery.ComponentDiff{}, wantImages: delivery.Counts{Shared: 1}, wantBytes: 100, // the other root
+			want: []compare.ComponentDiff{}, wantImages: compare.Counts{Shared: 1}, wantBytes: 100, // the other root
 		},
 		{
 			name:   "fields, and the short form of a port is no change",
 			before: `"web":{"image":"example.com/web:1","env":{"A":1,"B":"b"},"ports":{"http":80}}`,
 			after:  `"web":{"image":"example.com/web:1","args":["x"],"env":{"A":1,"C":false},"ports":{"http":{"port":80}}}`, oldImages: one, newImages: one,
-			want: []delivery.ComponentDiff{{Key: "web", Change: delivery.Changed, Fields: []delivery.Change{
+			want: []compare.ComponentDiff{{Key: "web", Change: compare.Changed, Fields: []compare.Change{
 				{Field: "args", New: []any{"x"}}, {Field: "env.B", Old: "b"}, {Field: "env.C", New: false},
 			}}},
-			wantImages: delivery.Counts{Shared: 1}, wantBytes: 100,
+			wantImages: compare.Counts{Shared: 1}, wantBytes: 100,
 		},
 		{
 			name:   "another image under the same reference",
 			before: web, after: web, oldImages: one, newImages: map[string][]string{"web": {"base", "new", "newer"}},
-			want: []delivery.ComponentDiff{{Key: "web", Change: delivery.Changed,
-				Digest: &delivery.Pair{Old: digest.FromString("image of base web").String(), New: digest.FromString("image of base new newer").String()},
-				Layers: &delivery.SetDiff{Counts: delivery.Counts{Added: 2, Removed: 1, Shared: 1}, AddedBytes: 4, RemovedBytes: 2, SharedBytes: 2}}},
-			wantImages: delivery.Counts{Added: 1, Removed: 1}, wantLayers: 2, wantBytes: 114,
+			want: []compare.ComponentDiff{{Key: "web", Change: compare.Changed,
+				Digest: &compare.Pair{Old: digest.FromString("image of base web").String(), New: digest.FromString("image of base new newer").String()},
+				Layers: &compare.SetDiff{Counts: compare.Counts{Added: 2, Removed: 1, Shared: 1}, AddedBytes: 4, RemovedBytes: 2, SharedBytes: 2}}},
+			wantImages: compare.Counts{Added: 1, Removed: 1}, wantLayers: 2, wantBytes: 114,
 		},
 		{
 			name:      "renamed, and added",
@@ -105,25 +105,25 @@ func TestCompareComponents(t *testing.T) {
 			after:     `"store":{"image":"example.com/db:1","aliases":["old","db"]},"third":{"image":"example.com/db:1","aliases":["fourth"]},` + web,
 			oldImages: map[string][]string{"web": {"base"}, "db": {"base"}},
 			newImages: map[string][]string{"web": {"base"}, "store": {"base"}, "third": {"base"}},
-			want: []delivery.ComponentDiff{
-				{Key: "store", Change: delivery.Changed, RenamedFrom: "db"},
-				{Key: "third", Change: delivery.Added, Image: &delivery.Pair{New: "example.com/db:1"}, Digest: &delivery.Pair{New: digest.FromString("image of base").String()}},
+			want: []compare.ComponentDiff{
+				{Key: "store", Change: compare.Changed, RenamedFrom: "db"},
+				{Key: "third", Change: compare.Added, Image: &compare.Pair{New: "example.com/db:1"}, Digest: &compare.Pair{New: digest.FromString("image of base").String()}},
 			},
-			wantImages: delivery.Counts{Shared: 1}, wantBytes: 100,
+			wantImages: compare.Counts{Shared: 1}, wantBytes: 100,
 		},
 		{
 			name:   "removed",
 			before: `"db":{"image":"example.com/db:1"},` + web, after: web,
 			oldImages: map[string][]string{"web": {"base", "web"}, "db": {"db"}}, newImages: one,
-			want: []delivery.ComponentDiff{{Key: "db", Change: delivery.Removed,
-				Image: &delivery.Pair{Old: "example.com/db:1"}, Digest: &delivery.Pair{Old: digest.FromString("image of db").String()}}},
-			wantImages: delivery.Counts{Removed: 1, Shared: 1}, wantBytes: 100,
+			want: []compare.ComponentDiff{{Key: "db", Change: compare.Removed,
+				Image: &compare.Pair{Old: "example.com/db:1"}, Digest: &compare.Pair{Old: digest.FromString("image of db").String()}}},
+			wantImages: compare.Counts{Removed: 1, Shared: 1}, wantBytes: 100,
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			d := delivery.Compare(sideOf(t, stored(t, "1.0.0", "", tt.before), nil, tt.oldImages),
-				sideOf(t, stored(t, "1.1.0", "", tt.after), nil, tt.newImages), delivery.CompareOptions{})
+			d := compare.Sides(sideOf(t, stored(t, "1.0.0", "", tt.before), nil, tt.oldImages),
+				sideOf(t, stored(t, "1.1.0", "", tt.after), nil, tt.newImages), compare.Options{})
 			if diff := cmp.Diff(tt.want, d.Components); diff != "" {
 				t.Errorf("Components (-want +got):\n%s", diff)
 			}
@@ -136,7 +136,7 @@ func TestCompareComponents(t *testing.T) {
 			if b := d.Bytes[0]; b.New != b.Shared+b.Needed || len(d.Bytes) != 1 {
 				t.Errorf("Bytes = %+v, want one sum that adds up", d.Bytes)
 			}
-			if diff := cmp.Diff([]delivery.Change{{Field: "version", Old: "1.0.0", New: "1.1.0"}}, d.App); diff != "" {
+			if diff := cmp.Diff([]compare.Change{{Field: "version", Old: "1.0.0", New: "1.1.0"}}, d.App); diff != "" {
 				t.Errorf("App (-want +got):\n%s", diff)
 			}
 		})
@@ -148,27 +148,27 @@ func TestCompareParameters(t *testing.T) {
 	const hidden = "(not shown)"
 	for _, tt := range []struct {
 		name, before, after string
-		want                []delivery.ParameterDiff
+		want                []compare.ParameterDiff
 	}{
-		{"nothing", `"a":{"type":"string"}`, `"a":{"type":"string"}`, []delivery.ParameterDiff{}},
-		{"new with a default", ``, `"a":{"type":"string","default":"x"}`, []delivery.ParameterDiff{
-			{Name: "a", Change: delivery.Added, Fields: []delivery.Change{{Field: "default", New: "x"}, {Field: "type", New: "string"}}},
+		{"nothing", `"a":{"type":"string"}`, `"a":{"type":"string"}`, []compare.ParameterDiff{}},
+		{"new with a default", ``, `"a":{"type":"string","default":"x"}`, []compare.ParameterDiff{
+			{Name: "a", Change: compare.Added, Fields: []compare.Change{{Field: "default", New: "x"}, {Field: "type", New: "string"}}},
 		}},
-		{"new and required", ``, `"a":{"type":"string"}`, []delivery.ParameterDiff{
-			{Name: "a", Change: delivery.Added, Required: true, Fields: []delivery.Change{{Field: "type", New: "string"}}},
+		{"new and required", ``, `"a":{"type":"string"}`, []compare.ParameterDiff{
+			{Name: "a", Change: compare.Added, Required: true, Fields: []compare.Change{{Field: "type", New: "string"}}},
 		}},
-		{"without its default", `"a":{"type":"integer","default":1,"maximum":9}`, `"a":{"type":"integer","maximum":5}`, []delivery.ParameterDiff{
-			{Name: "a", Change: delivery.Changed, Required: true, Fields: []delivery.Change{{Field: "default", Old: 1.0}, {Field: "maximum", Old: 9.0, New: 5.0}}},
+		{"without its default", `"a":{"type":"integer","default":1,"maximum":9}`, `"a":{"type":"integer","maximum":5}`, []compare.ParameterDiff{
+			{Name: "a", Change: compare.Changed, Required: true, Fields: []compare.Change{{Field: "default", Old: 1.0}, {Field: "maximum", Old: 9.0, New: 5.0}}},
 		}},
-		{"required as it was", `"a":{"type":"string"}`, `"a":{"type":"string","pattern":"x"}`, []delivery.ParameterDiff{
-			{Name: "a", Change: delivery.Changed, Fields: []delivery.Change{{Field: "pattern", New: "x"}}},
+		{"required as it was", `"a":{"type":"string"}`, `"a":{"type":"string","pattern":"x"}`, []compare.ParameterDiff{
+			{Name: "a", Change: compare.Changed, Fields: []compare.Change{{Field: "pattern", New: "x"}}},
 		}},
-		{"generated", ``, `"a":{"type":"string","secret":true,"generate":{"length":24}}`, []delivery.ParameterDiff{
-			{Name: "a", Change: delivery.Added, Fields: []delivery.Change{{Field: "generate.length", New: 24.0}, {Field: "secret", New: true}, {Field: "type", New: "string"}}},
+		{"generated", ``, `"a":{"type":"string","secret":true,"generate":{"length":24}}`, []compare.ParameterDiff{
+			{Name: "a", Change: compare.Added, Fields: []compare.Change{{Field: "generate.length", New: 24.0}, {Field: "secret", New: true}, {Field: "type", New: "string"}}},
 		}},
-		{"removed", `"a":{"type":"string","secret":true,"default":"hunter2"}`, ``, []delivery.ParameterDiff{{Name: "a", Change: delivery.Removed}}},
-		{"secret that was none", `"a":{"type":"string","default":"hunter2"}`, `"a":{"type":"string","secret":true,"enum":["hunter3"]}`, []delivery.ParameterDiff{
-			{Name: "a", Change: delivery.Changed, Required: true, Fields: []delivery.Change{
+		{"removed", `"a":{"type":"string","secret":true,"default":"hunter2"}`, ``, []compare.ParameterDiff{{Name: "a", Change: compare.Removed}}},
+		{"secret that was none", `"a":{"type":"string","default":"hunter2"}`, `"a":{"type":"string","secret":true,"enum":["hunter3"]}`, []compare.ParameterDiff{
+			{Name: "a", Change: compare.Changed, Required: true, Fields: []compare.Change{
 				{Field: "default", Old: hidden, Secret: true}, {Field: "enum", New: hidden, Secret: true}, {Field: "secret", New: true},
 			}},
 		}},
@@ -177,7 +177,7 @@ func TestCompareParameters(t *testing.T) {
 			t.Parallel()
 			images := map[string][]string{"web": {"web"}}
 			const web = `"web":{"image":"example.com/web:1"}`
-			d := delivery.Compare(sideOf(t, stored(t, "1.0.0", tt.before, web), nil, images), sideOf(t, stored(t, "1.0.0", tt.after, web), nil, images), delivery.CompareOptions{})
+			d := compare.Sides(sideOf(t, stored(t, "1.0.0", tt.before, web), nil, images), sideOf(t, stored(t, "1.0.0", tt.after, web), nil, images), compare.Options{})
 			if diff := cmp.Diff(tt.want, d.Parameters); diff != "" {
 				t.Errorf("Parameters (-want +got):\n%s", diff)
 			}
@@ -199,16 +199,16 @@ func TestCompareFiles(t *testing.T) {
 		"large": "changed", "latin": "changed", "text": "changed --- text\n+++ text\n@@ -1,2 +1,2 @@\n a\n-b\n+c\n",
 	}
 	got := map[string]string{}
-	for _, f := range delivery.Compare(before, after, delivery.CompareOptions{Files: true}).Files {
+	for _, f := range compare.Sides(before, after, compare.Options{Files: true}).Files {
 		got[f.Name] = strings.TrimSpace(f.Change+" "+f.Unified) + map[bool]string{true: "\n"}[f.Unified != ""]
-		if (f.Digest.Old == "") != (f.Change == delivery.Added) || (f.Digest.New == "") != (f.Change == delivery.Removed) {
+		if (f.Digest.Old == "") != (f.Change == compare.Added) || (f.Digest.New == "") != (f.Change == compare.Removed) {
 			t.Errorf("%s is %s, with digests %+v", f.Name, f.Change, f.Digest)
 		}
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("Files (-want +got):\n%s", diff)
 	}
-	for _, f := range delivery.Compare(before, after, delivery.CompareOptions{}).Files {
+	for _, f := range compare.Sides(before, after, compare.Options{}).Files {
 		if f.Unified != "" {
 			t.Errorf("%s was compared line by line without being asked for", f.Name)
 		}
@@ -216,7 +216,7 @@ func TestCompareFiles(t *testing.T) {
 }
 
 // imageSide is an index of one image for each platform.
-func imageSide(name string, platforms ...ocispec.Platform) *delivery.Side {
+func imageSide(name string, platforms ...ocispec.Platform) *compare.Side {
 	c := &mirror.Closure{Root: named(name, 100), Members: map[digest.Digest]mirror.Member{}}
 	root := mirror.Member{Descriptor: c.Root}
 	for _, p := range platforms {
@@ -226,7 +226,7 @@ func imageSide(name string, platforms ...ocispec.Platform) *delivery.Side {
 		root.Entries = append(root.Entries, d)
 	}
 	c.Members[c.Root.Digest] = root
-	return &delivery.Side{Name: name, Closure: c, Configs: map[string]*delivery.ImageConfig{}}
+	return &compare.Side{Name: name, Closure: c, Configs: map[string]*compare.ImageConfig{}}
 }
 
 func TestCompareImages(t *testing.T) {
@@ -234,11 +234,11 @@ func TestCompareImages(t *testing.T) {
 	amd64, arm64 := ocispec.Platform{OS: "linux", Architecture: "amd64"}, ocispec.Platform{OS: "linux", Architecture: "arm64"}
 	attestation := ocispec.Platform{OS: "unknown", Architecture: "unknown"}
 	before, after := imageSide("one", amd64), imageSide("two", amd64, arm64, attestation)
-	before.Configs["linux/amd64"] = &delivery.ImageConfig{Entrypoint: []string{"/web"}, User: "1", Env: map[string]string{"GONE": "a", "SAME": "b", "TOKEN": "hunter2"}}
-	after.Configs["linux/amd64"] = &delivery.ImageConfig{Entrypoint: []string{"/bin/sh"}, User: "", Env: map[string]string{"SAME": "b", "TOKEN": "hunter3"}}
+	before.Configs["linux/amd64"] = &compare.ImageConfig{Entrypoint: []string{"/web"}, User: "1", Env: map[string]string{"GONE": "a", "SAME": "b", "TOKEN": "hunter2"}}
+	after.Configs["linux/amd64"] = &compare.ImageConfig{Entrypoint: []string{"/bin/sh"}, User: "", Env: map[string]string{"SAME": "b", "TOKEN": "hunter3"}}
 	after.Configs["linux/arm64"] = nil
-	d := delivery.Compare(before, after, delivery.CompareOptions{})
-	want := []delivery.ConfigDiff{{Platform: "linux/amd64", Fields: []delivery.Change{
+	d := compare.Sides(before, after, compare.Options{})
+	want := []compare.ConfigDiff{{Platform: "linux/amd64", Fields: []compare.Change{
 		{Field: "entrypoint", Old: []string{"/web"}, New: []string{"/bin/sh"}},
 		{Field: "env.GONE", Old: "(not shown)", Secret: true},
 		{Field: "env.TOKEN", Old: "(not shown)", New: "(not shown)", Secret: true},
@@ -247,11 +247,11 @@ func TestCompareImages(t *testing.T) {
 	if diff := cmp.Diff(want, d.Configs); diff != "" {
 		t.Errorf("Configs (-want +got):\n%s", diff)
 	}
-	if diff := cmp.Diff(&delivery.NameDiff{Added: []string{"linux/arm64"}}, d.Platforms); diff != "" {
+	if diff := cmp.Diff(&compare.NameDiff{Added: []string{"linux/arm64"}}, d.Platforms); diff != "" {
 		t.Errorf("Platforms (-want +got):\n%s", diff)
 	}
 	// The layer of the attestation is none of an image's.
-	if got := d.Layers.Counts; got != (delivery.Counts{Added: 1, Shared: 1}) {
+	if got := d.Layers.Counts; got != (compare.Counts{Added: 1, Shared: 1}) {
 		t.Errorf("Layers = %+v, want one added and one shared", got)
 	}
 	// Sizes are what somebody wrote: they must not wrap around.
@@ -265,7 +265,7 @@ func TestCompareImages(t *testing.T) {
 	}
 	// A config that is not there is told, and differs from nothing.
 	after.Configs["linux/amd64"] = nil
-	if diff := cmp.Diff([]delivery.ConfigDiff{{Platform: "linux/amd64", Unknown: true}}, delivery.Compare(before, after, delivery.CompareOptions{}).Configs); diff != "" {
+	if diff := cmp.Diff([]compare.ConfigDiff{{Platform: "linux/amd64", Unknown: true}}, compare.Sides(before, after, compare.Options{}).Configs); diff != "" {
 		t.Errorf("Configs (-want +got):\n%s", diff)
 	}
 }
@@ -275,17 +275,17 @@ func TestCompareSame(t *testing.T) {
 	t.Parallel()
 	amd64 := ocispec.Platform{OS: "linux", Architecture: "amd64"}
 	whole, sparse := imageSide("one", amd64), imageSide("one")
-	if !delivery.Compare(whole, sparse, delivery.CompareOptions{}).Same {
+	if !compare.Sides(whole, sparse, compare.Options{}).Same {
 		t.Error("one root that is sparse is not the same")
 	}
 	signed := imageSide("one", amd64)
 	root := signed.Closure.Members[signed.Closure.Root.Digest]
 	root.Proofs = append(root.Proofs, named("signature", 10))
 	signed.Closure.Members[signed.Closure.Root.Digest] = root
-	if delivery.Compare(whole, signed, delivery.CompareOptions{}).Same {
+	if compare.Sides(whole, signed, compare.Options{}).Same {
 		t.Error("one root with another signature is the same")
 	}
-	if delivery.Compare(whole, imageSide("two", amd64), delivery.CompareOptions{}).Same {
+	if compare.Sides(whole, imageSide("two", amd64), compare.Options{}).Same {
 		t.Error("two roots are the same")
 	}
 }
@@ -295,16 +295,16 @@ func TestCompareSame(t *testing.T) {
 func TestCompareManyPlatforms(t *testing.T) {
 	t.Parallel()
 	const platforms = 20_000
-	side := func(prefix string) *delivery.Side {
+	side := func(prefix string) *compare.Side {
 		root := mirror.Member{Descriptor: named(prefix, 10)}
 		for i := range platforms {
 			d := named(fmt.Sprint(prefix, i), 1)
 			d.Platform = &ocispec.Platform{OS: "linux", Architecture: fmt.Sprint(prefix, i)}
 			root.Entries = append(root.Entries, d)
 		}
-		return &delivery.Side{Name: prefix, Closure: &mirror.Closure{Root: root.Descriptor, Members: map[digest.Digest]mirror.Member{root.Descriptor.Digest: root}}}
+		return &compare.Side{Name: prefix, Closure: &mirror.Closure{Root: root.Descriptor, Members: map[digest.Digest]mirror.Member{root.Descriptor.Digest: root}}}
 	}
-	d := delivery.Compare(side("a"), side("b"), delivery.CompareOptions{})
+	d := compare.Sides(side("a"), side("b"), compare.Options{})
 	if got, want := len(d.Bytes), 1+100; got != want {
 		t.Errorf("%d rows of bytes, want %d", got, want)
 	}

@@ -1,4 +1,10 @@
-package delivery
+// Package compare tells what changes from one artifact to another: of releases the
+// components, parameters and files, of images the configs, of both the layers, the
+// bytes and who signed.
+//
+// [ReadSide] reads what a comparison needs, which is manifests and configs and no
+// layer; [Sides] compares, and is pure. Values that may be secrets are in no result.
+package compare
 
 import (
 	"bytes"
@@ -48,9 +54,9 @@ type Identified struct {
 	Digest  string `json:"digest"`
 	ID      string `json:"id,omitempty"`
 	Version string `json:"version,omitempty"`
-	// Absent counts the manifests that it names and that are not where it was read:
+	// Lacks counts the manifests that it names and that are not where it was read:
 	// what they name is in no count.
-	Absent  int     `json:"absent,omitempty"`
+	Lacks   int     `json:"lacks,omitempty"`
 	Signers Signers `json:"signers"`
 }
 
@@ -128,8 +134,8 @@ type ConfigDiff struct {
 	Unknown bool `json:"unknown,omitempty"`
 }
 
-// CompareOptions configure [Compare].
-type CompareOptions struct {
+// Options configure [Sides].
+type Options struct {
 	// Files compares small texts among the carried files line by line.
 	Files bool
 }
@@ -137,8 +143,8 @@ type CompareOptions struct {
 // maxComparedBytes bounds what is compared line by line.
 const maxComparedBytes = 64 << 10
 
-// Compare returns what changes from one side to the other. It is pure.
-func Compare(before, after *Side, opts CompareOptions) *Diff {
+// Sides returns what changes from one side to the other. It is pure.
+func Sides(before, after *Side, opts Options) *Diff {
 	d := &Diff{Old: before.identified(), New: after.identified(), Layers: compareSets(before.layers(before.Closure.Root), after.layers(after.Closure.Root))}
 	d.Same = sameClosure(before.Closure, after.Closure)
 	if before.Release != nil && after.Release != nil {
@@ -151,7 +157,7 @@ func Compare(before, after *Side, opts CompareOptions) *Diff {
 }
 
 // sameClosure reports whether two closures are one. The root's digest settles what
-// is below it, wherever some of that may be absent, but not what refers to it.
+// is below it, whatever of that either lacks, but not what refers to it.
 func sameClosure(a, b *mirror.Closure) bool {
 	if a.Root.Digest != b.Root.Digest {
 		return false
@@ -173,14 +179,14 @@ func digests(list []ocispec.Descriptor) map[digest.Digest]bool {
 }
 
 func (s *Side) identified() Identified {
-	i := Identified{Name: s.Name, Digest: s.Closure.Root.Digest.String(), Absent: len(s.Closure.Absent), Signers: s.Signers}
+	i := Identified{Name: s.Name, Digest: s.Closure.Root.Digest.String(), Lacks: len(s.Closure.Absent), Signers: s.Signers}
 	if s.Release != nil {
 		i.ID, i.Version = s.Release.App.Template.ID, s.Release.App.Template.Version
 	}
 	return i
 }
 
-func (d *Diff) compareReleases(before, after *Side, opts CompareOptions) {
+func (d *Diff) compareReleases(before, after *Side, opts Options) {
 	d.App = changes(parseDocument(before.Release).app(), parseDocument(after.Release).app())
 	d.Components = compareComponents(before, after)
 	d.Parameters = compareParameters(before.Release, after.Release)
@@ -252,7 +258,7 @@ func renamed(before, after *artifact.Template) map[string]string {
 	return formerly
 }
 
-func compareFiles(before, after map[string][]byte, opts CompareOptions) []FileDiff {
+func compareFiles(before, after map[string][]byte, opts Options) []FileDiff {
 	list := []FileDiff{}
 	for _, name := range slices.Sorted(maps.Keys(union(before, after))) {
 		old, had := before[name]

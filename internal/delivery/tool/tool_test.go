@@ -1,4 +1,4 @@
-package delivery_test
+package tool_test
 
 import (
 	"bytes"
@@ -21,7 +21,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"github.com/sealift/sealift/internal/delivery"
+	"github.com/sealift/sealift/internal/delivery/tool"
 	"github.com/sealift/sealift/internal/layout"
 	"github.com/sealift/sealift/mirror"
 )
@@ -93,7 +93,7 @@ func newBench(t *testing.T) bench {
 	return bench{t.TempDir(), filepath.Join(t.TempDir(), "media")}
 }
 
-func (b bench) pack(t *testing.T, version string, names ...string) ([]delivery.ToolFile, error) {
+func (b bench) pack(t *testing.T, version string, names ...string) ([]tool.File, error) {
 	t.Helper()
 	w, err := layout.OpenWriter(t.Context(), b.media)
 	if err != nil {
@@ -105,14 +105,14 @@ func (b bench) pack(t *testing.T, version string, names ...string) ([]delivery.T
 		t.Fatal(err)
 	}
 	defer root.Close()
-	opts := delivery.ToolOptions{Version: version, Dir: b.tools, Media: root.FS()}
+	opts := tool.Options{Version: version, Dir: b.tools, Media: root.FS()}
 	for _, name := range names {
 		opts.Platforms = append(opts.Platforms, platform(t, name))
 	}
-	return delivery.PackTool(t.Context(), w, opts)
+	return tool.Pack(t.Context(), w, opts)
 }
 
-func TestPackTool(t *testing.T) {
+func TestPack(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
 	linux, windows, mac := program(t, "sealift", "linux/amd64", "1.0.0"), program(t, "sealift", "windows/amd64", "1.0.0"), program(t, "sealift", "darwin/arm64", "1.0.0")
@@ -137,7 +137,7 @@ func TestPackTool(t *testing.T) {
 		t.Errorf("mode of the program: %v, %v, want 0755", info, err)
 	}
 	if len(files) != 2 || !files[0].Written || !files[1].Written || files[0].Bytes != int64(len(linux)) {
-		t.Errorf("PackTool = %+v, want two files that were written", files)
+		t.Errorf("Pack = %+v, want two files that were written", files)
 	}
 
 	// A later run for another platform keeps what is there, and lists it.
@@ -150,7 +150,7 @@ func TestPackTool(t *testing.T) {
 	}
 	want := []string{"sealift/bin/sealift-darwin-arm64 darwin/arm64 true", "sealift/bin/sealift-linux-amd64 linux/amd64 false", "sealift/bin/sealift-windows-amd64.exe windows/amd64 false"}
 	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("PackTool again (-want +got):\n%s", diff)
+		t.Errorf("Pack again (-want +got):\n%s", diff)
 	}
 	sums = fmt.Sprintf("%x  sealift-darwin-arm64\n", sha256.Sum256(mac)) + sums
 	if diff := cmp.Diff(sums, b.read(t, "SHA256SUMS")); diff != "" {
@@ -168,7 +168,7 @@ func (b bench) read(t *testing.T, name string) string {
 }
 
 // A torn program on the media is written again.
-func TestPackToolReplaces(t *testing.T) {
+func TestPackReplaces(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
 	linux := program(t, "sealift", "linux/amd64", "1.0.0")
@@ -176,11 +176,11 @@ func TestPackToolReplaces(t *testing.T) {
 	write(t, filepath.Join(b.media, "sealift/bin/sealift-linux-amd64"), linux[:1000])
 	files, err := b.pack(t, "1.0.0", "linux/amd64")
 	if err != nil || !files[0].Written || b.read(t, "sealift-linux-amd64") != string(linux) {
-		t.Errorf("PackTool over a torn program = %+v, %v, want it written", files, err)
+		t.Errorf("Pack over a torn program = %+v, %v, want it written", files, err)
 	}
 }
 
-func TestPackToolRefuses(t *testing.T) {
+func TestPackRefuses(t *testing.T) {
 	t.Parallel()
 	linux := func(t *testing.T) []byte { return program(t, "sealift", "linux/amd64", "1.0.0") }
 	tests := []struct {
@@ -189,53 +189,53 @@ func TestPackToolRefuses(t *testing.T) {
 		want           error
 		text           string
 	}{
-		{"not there", "linux/arm64", func(*testing.T, string) {}, delivery.ErrNoTool, "make dist builds sealift-linux-arm64 "},
-		{"variant not there", "linux/arm/v7", func(*testing.T, string) {}, delivery.ErrNoTool, "sealift-linux-arm-v7"},
+		{"not there", "linux/arm64", func(*testing.T, string) {}, tool.ErrMissing, "make dist builds sealift-linux-arm64 "},
+		{"variant not there", "linux/arm/v7", func(*testing.T, string) {}, tool.ErrMissing, "sealift-linux-arm-v7"},
 		{"link to nothing", "linux/amd64", func(t *testing.T, file string) {
 			if err := os.Symlink("nothing", file); err != nil {
 				t.Fatal(err)
 			}
-		}, delivery.ErrNoTool, ""},
+		}, tool.ErrMissing, ""},
 		{"directory", "linux/amd64", func(t *testing.T, file string) {
 			if err := os.Mkdir(file, 0o755); err != nil {
 				t.Fatal(err)
 			}
-		}, delivery.ErrBadTool, "no regular file"},
-		{"empty", "linux/amd64", put(func(*testing.T) []byte { return nil }), delivery.ErrBadTool, ""},
-		{"text", "linux/amd64", put(func(*testing.T) []byte { return []byte("#!/bin/sh\n") }), delivery.ErrBadTool, ""},
-		{"other format", "linux/amd64", put(func(t *testing.T) []byte { return program(t, "sealift", "windows/amd64", "1.0.0") }), delivery.ErrBadTool, "bad magic"},
-		{"other format for Windows", "windows/amd64", put(linux), delivery.ErrBadTool, ""},
-		{"other format for macOS", "darwin/arm64", put(linux), delivery.ErrBadTool, ""},
-		{"other machine", "linux/arm64", put(linux), delivery.ErrBadTool, "machine EM_X86_64"},
-		{"other machine for Windows", "windows/arm64", put(func(t *testing.T) []byte { return program(t, "sealift", "windows/amd64", "1.0.0") }), delivery.ErrBadTool, "not for arm64"},
-		{"other machine for macOS", "darwin/amd64", put(func(t *testing.T) []byte { return program(t, "sealift", "darwin/arm64", "1.0.0") }), delivery.ErrBadTool, "not for amd64"},
+		}, tool.ErrBad, "no regular file"},
+		{"empty", "linux/amd64", put(func(*testing.T) []byte { return nil }), tool.ErrBad, ""},
+		{"text", "linux/amd64", put(func(*testing.T) []byte { return []byte("#!/bin/sh\n") }), tool.ErrBad, ""},
+		{"other format", "linux/amd64", put(func(t *testing.T) []byte { return program(t, "sealift", "windows/amd64", "1.0.0") }), tool.ErrBad, "bad magic"},
+		{"other format for Windows", "windows/amd64", put(linux), tool.ErrBad, ""},
+		{"other format for macOS", "darwin/arm64", put(linux), tool.ErrBad, ""},
+		{"other machine", "linux/arm64", put(linux), tool.ErrBad, "machine EM_X86_64"},
+		{"other machine for Windows", "windows/arm64", put(func(t *testing.T) []byte { return program(t, "sealift", "windows/amd64", "1.0.0") }), tool.ErrBad, "not for arm64"},
+		{"other machine for macOS", "darwin/amd64", put(func(t *testing.T) []byte { return program(t, "sealift", "darwin/arm64", "1.0.0") }), tool.ErrBad, "not for amd64"},
 		{"machine that lies", "linux/arm64", put(func(t *testing.T) []byte {
 			raw := bytes.Clone(linux(t))
 			binary.LittleEndian.PutUint16(raw[18:], uint16(elf.EM_AARCH64))
 			return raw
-		}), delivery.ErrBadTool, "it is for linux/amd64"},
-		{"machine unknown", "linux/mips", put(linux), delivery.ErrBadTool, "not for mips"},
-		{"other system of the same format", "freebsd/amd64", put(linux), delivery.ErrBadTool, "it is for linux/amd64"},
-		{"dynamic", "linux/amd64", put(func(t *testing.T) []byte { return dynamic(t, linux(t)) }), delivery.ErrBadTool, "not static"},
-		{"cut off", "linux/amd64", put(func(t *testing.T) []byte { return linux(t)[:len(linux(t))/2] }), delivery.ErrBadTool, ""},
+		}), tool.ErrBad, "it is for linux/amd64"},
+		{"machine unknown", "linux/mips", put(linux), tool.ErrBad, "not for mips"},
+		{"other system of the same format", "freebsd/amd64", put(linux), tool.ErrBad, "it is for linux/amd64"},
+		{"dynamic", "linux/amd64", put(func(t *testing.T) []byte { return dynamic(t, linux(t)) }), tool.ErrBad, "not static"},
+		{"cut off", "linux/amd64", put(func(t *testing.T) []byte { return linux(t)[:len(linux(t))/2] }), tool.ErrBad, ""},
 		{"cut off, without sections", "linux/amd64", put(func(t *testing.T) []byte {
 			raw := bytes.Clone(linux(t)[:len(linux(t))/2])
 			clear(raw[40:48]) // where the sections are described,
 			clear(raw[60:64]) // how many, and which has their names
 			return raw
-		}), delivery.ErrBadTool, "cut off"},
+		}), tool.ErrBad, "cut off"},
 		{"end cut off for macOS", "darwin/arm64", put(func(t *testing.T) []byte {
 			raw := program(t, "sealift", "darwin/arm64", "1.0.0")
 			return raw[:len(raw)-1]
-		}), delivery.ErrBadTool, "cut off"},
+		}), tool.ErrBad, "cut off"},
 		{"one byte short for Windows", "windows/amd64", put(func(t *testing.T) []byte {
 			raw := program(t, "sealift", "windows/amd64", "1.0.0")
 			return raw[:len(raw)-1]
-		}), delivery.ErrBadTool, "cut off"},
-		{"another program", "linux/amd64", put(func(t *testing.T) []byte { return program(t, "other", "linux/amd64", "1.0.0") }), delivery.ErrBadTool, "not sealift but"},
-		{"another version", "linux/amd64", put(func(t *testing.T) []byte { return program(t, "sealift", "linux/amd64", "1.0.1") }), delivery.ErrToolVersion, "it is 1.0.1, and this is 1.0.0"},
-		{"no version", "linux/amd64", put(func(t *testing.T) []byte { return program(t, "sealift", "linux/amd64", "") }), delivery.ErrToolVersion, "make dist"},
-		{"two versions", "linux/amd64", put(func(t *testing.T) []byte { return append(bytes.Clone(linux(t)), "sealift-version:2;"...) }), delivery.ErrBadTool, "several versions"},
+		}), tool.ErrBad, "cut off"},
+		{"another program", "linux/amd64", put(func(t *testing.T) []byte { return program(t, "other", "linux/amd64", "1.0.0") }), tool.ErrBad, "not sealift but"},
+		{"another version", "linux/amd64", put(func(t *testing.T) []byte { return program(t, "sealift", "linux/amd64", "1.0.1") }), tool.ErrVersion, "it is 1.0.1, and this is 1.0.0"},
+		{"no version", "linux/amd64", put(func(t *testing.T) []byte { return program(t, "sealift", "linux/amd64", "") }), tool.ErrVersion, "make dist"},
+		{"two versions", "linux/amd64", put(func(t *testing.T) []byte { return append(bytes.Clone(linux(t)), "sealift-version:2;"...) }), tool.ErrBad, "several versions"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -247,9 +247,9 @@ func TestPackToolRefuses(t *testing.T) {
 			}
 			tt.make(t, filepath.Join(b.tools, name))
 			files, err := b.pack(t, "1.0.0", tt.platform)
-			var tool *delivery.ToolError
+			var tool *tool.Error
 			if !errors.Is(err, tt.want) || !errors.As(err, &tool) || !strings.Contains(err.Error(), tt.text) {
-				t.Fatalf("PackTool = %v, %v, want %v with %q", files, err, tt.want, tt.text)
+				t.Fatalf("Pack = %v, %v, want %v with %q", files, err, tt.want, tt.text)
 			}
 			if tool.Path != filepath.Join(b.tools, name) || !strings.Contains(err.Error(), tool.Path) {
 				t.Errorf("error %q names %s, want %s", err, tool.Path, filepath.Join(b.tools, name))
@@ -287,7 +287,7 @@ func dynamic(t *testing.T, raw []byte) []byte {
 
 // What the media has for other platforms is replaced by what is here, and where
 // nothing is, it is refused: only programs that were checked get a line.
-func TestPackToolMix(t *testing.T) {
+func TestPackMix(t *testing.T) {
 	t.Parallel()
 	good := func(t *testing.T) []byte { return program(t, "sealift", "windows/amd64", "1.0.0") }
 	for name, old := range map[string]func(t *testing.T) []byte{
@@ -305,9 +305,9 @@ func TestPackToolMix(t *testing.T) {
 			write(t, filepath.Join(b.media, "sealift/bin", windows), old(t))
 			write(t, filepath.Join(b.media, "sealift/bin/notes.txt"), []byte("somebody's"))
 			_, err := b.pack(t, "1.0.0", "linux/amd64")
-			var tool *delivery.ToolError
+			var tool *tool.Error
 			if !errors.As(err, &tool) || tool.Path != "sealift/bin/"+windows || !strings.Contains(err.Error(), filepath.Join(b.tools, windows)) {
-				t.Fatalf("PackTool = %v, want an error about the program on the media", err)
+				t.Fatalf("Pack = %v, want an error about the program on the media", err)
 			}
 			if _, err := os.Stat(filepath.Join(b.media, "sealift/bin/SHA256SUMS")); !errors.Is(err, fs.ErrNotExist) {
 				t.Errorf("checksums were written: %v", err)
@@ -315,14 +315,14 @@ func TestPackToolMix(t *testing.T) {
 			write(t, filepath.Join(b.tools, windows), good(t))
 			files, err := b.pack(t, "1.0.0", "linux/amd64")
 			if err != nil || len(files) != 2 || files[1].Written != (name != "the same") || b.read(t, windows) != string(good(t)) {
-				t.Errorf("PackTool = %+v, %v, want two files, and the program that is here", files, err)
+				t.Errorf("Pack = %+v, %v, want two files, and the program that is here", files, err)
 			}
 		})
 	}
 }
 
 // Nothing outside the media is read or changed for a link that somebody planted.
-func TestPackToolLinkOnMedia(t *testing.T) {
+func TestPackLinkOnMedia(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
 	linux := program(t, "sealift", "linux/amd64", "1.0.0")
@@ -337,7 +337,7 @@ func TestPackToolLinkOnMedia(t *testing.T) {
 	}
 	files, err := b.pack(t, "1.0.0", "linux/amd64")
 	if err != nil || !files[0].Written {
-		t.Fatalf("PackTool = %+v, %v, want the link replaced", files, err)
+		t.Fatalf("Pack = %+v, %v, want the link replaced", files, err)
 	}
 	if info, err := os.Lstat(filepath.Join(b.media, "sealift/bin/sealift-linux-amd64")); err != nil || !info.Mode().IsRegular() {
 		t.Errorf("on the media: %v, %v, want a regular file", info, err)
@@ -346,31 +346,31 @@ func TestPackToolLinkOnMedia(t *testing.T) {
 
 // Without a directory, the running program is carried for its own platform, and
 // what lies beside it for others.
-func TestPackToolExecutable(t *testing.T) {
+func TestPackExecutable(t *testing.T) {
 	t.Parallel()
 	if runtime.GOOS != "linux" || runtime.GOARCH == "arm" {
 		t.Skip("the file of the running program is made for Linux here")
 	}
 	dir, host := t.TempDir(), "linux/"+runtime.GOARCH
-	opts := delivery.ToolOptions{Executable: filepath.Join(dir, "sealift"), Version: "(devel)", Platforms: []ocispec.Platform{platform(t, host)}}
+	opts := tool.Options{Executable: filepath.Join(dir, "sealift"), Version: "(devel)", Platforms: []ocispec.Platform{platform(t, host)}}
 	write(t, opts.Executable, program(t, "sealift", host, ""))
 	dst := memory{}
-	if _, err := delivery.PackTool(t.Context(), dst, opts); err != nil {
-		t.Fatalf("PackTool of a running program without a version = %v", err)
+	if _, err := tool.Pack(t.Context(), dst, opts); err != nil {
+		t.Fatalf("Pack of a running program without a version = %v", err)
 	}
 	if !bytes.Equal(dst["sealift/bin/sealift-linux-"+runtime.GOARCH], program(t, "sealift", host, "")) || len(dst) != 2 {
 		t.Errorf("written: %d files, want the program and its checksum", len(dst))
 	}
 	opts.Platforms = append(opts.Platforms, platform(t, "windows/amd64"))
-	_, err := delivery.PackTool(t.Context(), memory{}, opts)
-	if beside := filepath.Join(dir, "sealift-windows-amd64.exe"); !errors.Is(err, delivery.ErrNoTool) || !strings.Contains(err.Error(), beside) {
-		t.Errorf("PackTool = %v, want %v for %s", err, delivery.ErrNoTool, beside)
+	_, err := tool.Pack(t.Context(), memory{}, opts)
+	if beside := filepath.Join(dir, "sealift-windows-amd64.exe"); !errors.Is(err, tool.ErrMissing) || !strings.Contains(err.Error(), beside) {
+		t.Errorf("Pack = %v, want %v for %s", err, tool.ErrMissing, beside)
 	}
 	// A program that was replaced since it was started is not the running one.
 	write(t, opts.Executable, program(t, "sealift", host, "1.0.1"))
 	opts.Version, opts.Platforms = "1.0.0", opts.Platforms[:1]
-	if _, err := delivery.PackTool(t.Context(), memory{}, opts); !errors.Is(err, delivery.ErrToolVersion) {
-		t.Errorf("PackTool of a replaced program = %v, want %v", err, delivery.ErrToolVersion)
+	if _, err := tool.Pack(t.Context(), memory{}, opts); !errors.Is(err, tool.ErrVersion) {
+		t.Errorf("Pack of a replaced program = %v, want %v", err, tool.ErrVersion)
 	}
 }
 
@@ -387,15 +387,15 @@ func (m memory) WriteFile(_ context.Context, name string, _ fs.FileMode, r io.Re
 
 // A program that changes between being checked and being written is not put in
 // place.
-func TestPackToolChanged(t *testing.T) {
+func TestPackChanged(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
 	file := filepath.Join(b.tools, "sealift-linux-amd64")
 	write(t, file, program(t, "sealift", "linux/amd64", "1.0.0"))
 	dst := changing{memory{}, file}
-	_, err := delivery.PackTool(t.Context(), dst, delivery.ToolOptions{Version: "1.0.0", Dir: b.tools, Platforms: []ocispec.Platform{platform(t, "linux/amd64")}})
-	if !errors.Is(err, delivery.ErrBadTool) || len(dst.memory) > 0 {
-		t.Errorf("PackTool of a changing file = %v and %d files, want %v and none", err, len(dst.memory), delivery.ErrBadTool)
+	_, err := tool.Pack(t.Context(), dst, tool.Options{Version: "1.0.0", Dir: b.tools, Platforms: []ocispec.Platform{platform(t, "linux/amd64")}})
+	if !errors.Is(err, tool.ErrBad) || len(dst.memory) > 0 {
+		t.Errorf("Pack of a changing file = %v and %d files, want %v and none", err, len(dst.memory), tool.ErrBad)
 	}
 }
 
@@ -413,7 +413,7 @@ func (c changing) WriteFile(ctx context.Context, name string, mode fs.FileMode, 
 	return errors.Join(err, f.Close(), c.memory.WriteFile(ctx, name, mode, r))
 }
 
-func TestToolPlatforms(t *testing.T) {
+func TestPlatforms(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		name    string
@@ -431,17 +431,17 @@ func TestToolPlatforms(t *testing.T) {
 				carried = append(carried, platform(t, s))
 			}
 			var got []string
-			for _, p := range delivery.ToolPlatforms(carried) {
+			for _, p := range tool.Platforms(carried) {
 				got = append(got, mirror.FormatPlatform(p))
 			}
 			if diff := cmp.Diff(tt.want, got); diff != "" {
-				t.Errorf("ToolPlatforms(%v) (-want +got):\n%s", tt.carried, diff)
+				t.Errorf("Platforms(%v) (-want +got):\n%s", tt.carried, diff)
 			}
 		})
 	}
 	for _, carried := range [][]ocispec.Platform{nil, {{OS: "windows", Architecture: "amd64"}}} {
-		if got := delivery.ToolPlatforms(carried); len(got) != 1 || got[0].OS != "linux" {
-			t.Errorf("ToolPlatforms(%v) = %v, want one for Linux", carried, got)
+		if got := tool.Platforms(carried); len(got) != 1 || got[0].OS != "linux" {
+			t.Errorf("Platforms(%v) = %v, want one for Linux", carried, got)
 		}
 	}
 }

@@ -1,4 +1,4 @@
-package delivery
+package compare
 
 import (
 	"encoding/json"

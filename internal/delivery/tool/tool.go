@@ -1,4 +1,10 @@
-package delivery
+// Package tool packs this program onto media, for those who have only the media,
+// and the page START-HERE.txt, which says what is there and what to do with it.
+//
+// [Pack] carries programs, each checked to be this one, of this version, whole and
+// for its platform; [PackStart] writes the page. Nothing is carried as the program
+// that was not checked on this machine.
+package tool
 
 import (
 	"bytes"
@@ -23,27 +29,27 @@ import (
 )
 
 const (
-	// toolDir is where media holds this program, for those who have only the media.
-	toolDir  = "sealift/bin"
-	toolSums = toolDir + "/SHA256SUMS"
+	// dir is where media holds programs.
+	programsDir = "sealift/bin"
+	sumsName    = programsDir + "/SHA256SUMS"
 )
 
-// Sentinel errors, always inside a [*ToolError].
+// Sentinel errors, always inside a [*Error].
 var (
-	// ErrNoTool reports that there is no program for a platform.
-	ErrNoTool = errors.New("there is no such file")
-	// ErrBadTool reports a file that cannot be carried as the program for its
+	// ErrMissing reports that there is no program for a platform.
+	ErrMissing = errors.New("there is no such file")
+	// ErrBad reports a file that cannot be carried as the program for its
 	// platform: another machine's, not static, cut off, or something else.
-	ErrBadTool = errors.New("not this program for that platform")
-	// ErrToolVersion reports a program of another version than the running one.
-	ErrToolVersion = errors.New("of another version")
+	ErrBad = errors.New("not this program for that platform")
+	// ErrVersion reports a program of another version than the running one.
+	ErrVersion = errors.New("of another version")
 )
 
 // errUnchecked reports a program on the media that nothing here can be compared with.
 var errUnchecked = errors.New("it is on the media already, and nothing here vouches for it")
 
-// ToolError says which program cannot be carried, and why.
-type ToolError struct {
+// Error says which program cannot be carried, and why.
+type Error struct {
 	Platform ocispec.Platform
 	// Path is the file, on this machine or, beginning with sealift/bin, on the media.
 	Path string
@@ -51,16 +57,16 @@ type ToolError struct {
 }
 
 // Error names the platform, the file with its directory, and what makes it.
-func (e *ToolError) Error() string {
+func (e *Error) Error() string {
 	text := fmt.Sprintf("the program for %s, %s: %v", mirror.FormatPlatform(e.Platform), e.Path, e.Err)
-	if errors.Is(e.Err, ErrNoTool) {
+	if errors.Is(e.Err, ErrMissing) {
 		text += "; make dist builds " + path.Base(filepath.ToSlash(e.Path)) + " and those for the other platforms"
 	}
 	return text
 }
 
 // Unwrap returns the cause.
-func (e *ToolError) Unwrap() error { return e.Err }
+func (e *Error) Unwrap() error { return e.Err }
 
 // FileWriter writes a file beside the blobs of media, durably and as one step;
 // [layout.Writer] is one. name is slash-separated.
@@ -68,9 +74,9 @@ type FileWriter interface {
 	WriteFile(ctx context.Context, name string, mode fs.FileMode, r io.Reader) error
 }
 
-// ToolOptions say which programs are carried, and where they come from.
-type ToolOptions struct {
-	// Platforms are those the programs are for, see [ToolPlatforms].
+// Options say which programs are carried, and where they come from.
+type Options struct {
+	// Platforms are those the programs are for, see [Platforms].
 	Platforms []ocispec.Platform
 	// Executable is the file of the running program.
 	Executable string
@@ -86,8 +92,8 @@ type ToolOptions struct {
 	Media fs.FS
 }
 
-// ToolFile is a program on media.
-type ToolFile struct {
+// File is a program on media.
+type File struct {
 	Platform ocispec.Platform
 	// Name is slash-separated, as sealift/bin/sealift-linux-amd64.
 	Name   string
@@ -97,10 +103,10 @@ type ToolFile struct {
 	Written bool
 }
 
-// ToolPlatforms returns the platforms that programs are carried for when nobody
+// Platforms returns the platforms that programs are carried for when nobody
 // says otherwise: the Linux ones among those carried, sorted, and with none of
 // these the running one, or linux/amd64 where that is not Linux.
-func ToolPlatforms(carried []ocispec.Platform) []ocispec.Platform {
+func Platforms(carried []ocispec.Platform) []ocispec.Platform {
 	var list []ocispec.Platform
 	for _, p := range carried {
 		if p.OS == "linux" {
@@ -113,8 +119,13 @@ func ToolPlatforms(carried []ocispec.Platform) []ocispec.Platform {
 		}
 		return []ocispec.Platform{{OS: "linux", Architecture: "amd64"}}
 	}
-	slices.SortFunc(list, func(a, b ocispec.Platform) int { return cmp.Compare(toolName(a), toolName(b)) })
-	return slices.CompactFunc(list, func(a, b ocispec.Platform) bool { return toolName(a) == toolName(b) })
+	slices.SortFunc(list, func(a, b ocispec.Platform) int { return cmp.Compare(fileName(a), fileName(b)) })
+	return slices.CompactFunc(list, func(a, b ocispec.Platform) bool { return fileName(a) == fileName(b) })
+}
+
+// KnownPlatforms returns the platforms that make dist builds programs for.
+func KnownPlatforms() []string {
+	return []string{"linux/amd64", "linux/arm64", "linux/arm/v7", "darwin/arm64", "darwin/amd64", "windows/amd64"}
 }
 
 // runningPlatform returns the platform that this program was built for.
@@ -130,8 +141,8 @@ func runningPlatform() ocispec.Platform {
 	return p
 }
 
-// toolName is the name of a program's file, as make dist writes it.
-func toolName(p ocispec.Platform) string {
+// fileName is the name of a program's file, as make dist writes it.
+func fileName(p ocispec.Platform) string {
 	name := "sealift-" + strings.ReplaceAll(mirror.FormatPlatform(p), "/", "-")
 	if p.OS == "windows" {
 		name += ".exe"
@@ -139,27 +150,27 @@ func toolName(p ocispec.Platform) string {
 	return name
 }
 
-// parseToolName is the inverse of toolName.
-func parseToolName(name string) (ocispec.Platform, bool) {
+// parseFileName is the inverse of fileName.
+func parseFileName(name string) (ocispec.Platform, bool) {
 	words := strings.TrimSuffix(strings.TrimPrefix(name, "sealift-"), ".exe")
 	p, err := mirror.ParsePlatform(strings.ReplaceAll(words, "-", "/"))
-	return p, err == nil && slices.Contains([]string{"linux", "darwin", "windows"}, p.OS) && toolName(p) == name
+	return p, err == nil && slices.Contains([]string{"linux", "darwin", "windows"}, p.OS) && fileName(p) == name
 }
 
-// PackTool puts programs and their checksums on media: each is checked to be this
+// Pack puts programs and their checksums on media: each is checked to be this
 // program, of this version, static, whole and for its platform, before the first is
 // written. What stands there with the same bytes is not written again. For every
 // other platform that the media has a program for, the one that is here is packed too:
 // a courier would carry a mix else, or what somebody put there. It returns all that is there then, by name, and
-// fails with [*ToolError] or the error of dst.
-func PackTool(ctx context.Context, dst FileWriter, opts ToolOptions) ([]ToolFile, error) {
+// fails with [*Error] or the error of dst.
+func Pack(ctx context.Context, dst FileWriter, opts Options) ([]File, error) {
 	if m := stampRegexp.FindStringSubmatch(stamp); opts.Version == "" && m != nil {
 		opts.Version = m[1]
 	}
-	opened := map[string]*tool{} // by name on media
+	opened := map[string]*program{} // by name on media
 	defer func() {
 		for _, t := range opened {
-			_ = t.file.Close() // was only read
+			_ = t.content.Close() // was only read
 		}
 	}()
 	for _, p := range opts.Platforms {
@@ -168,7 +179,7 @@ func PackTool(ctx context.Context, dst FileWriter, opts ToolOptions) ([]ToolFile
 			return nil, err
 		}
 		if _, twice := opened[t.Name]; twice {
-			_ = t.file.Close()
+			_ = t.content.Close()
 			continue
 		}
 		opened[t.Name] = t
@@ -176,53 +187,56 @@ func PackTool(ctx context.Context, dst FileWriter, opts ToolOptions) ([]ToolFile
 	if err := opts.openOthers(opened); err != nil {
 		return nil, err
 	}
-	var files []ToolFile
+	var files []File
 	var err error
 	for _, t := range opened {
-		if t.Written, err = put(ctx, dst, opts.Media, t.Name, 0o755, t.Digest, io.NewSectionReader(t.file, 0, t.Bytes)); err != nil {
+		if t.Written, err = put(ctx, dst, opts.Media, t.Name, 0o755, t.Digest, io.NewSectionReader(t.content, 0, t.Bytes)); err != nil {
 			return nil, err
 		}
-		files = append(files, t.ToolFile)
+		files = append(files, t.File)
 	}
-	slices.SortFunc(files, func(a, b ToolFile) int { return cmp.Compare(a.Name, b.Name) })
+	slices.SortFunc(files, func(a, b File) int { return cmp.Compare(a.Name, b.Name) })
 	sums := formatSums(files)
-	_, err = put(ctx, dst, opts.Media, toolSums, 0o644, digest.FromBytes(sums), bytes.NewReader(sums))
+	_, err = put(ctx, dst, opts.Media, sumsName, 0o644, digest.FromBytes(sums), bytes.NewReader(sums))
 	return files, err
 }
 
-// Bytes checks the programs as [PackTool] does and returns what they take on media,
-// checksums aside.
-func (o ToolOptions) Bytes() (int64, error) {
-	var sum int64
+// startBytes is room for START-HERE.txt and the checksums.
+const startBytes = 64 << 10
+
+// Room checks the programs as [Pack] does and returns the bytes that they take on
+// media, with their checksums and START-HERE.txt.
+func (o Options) Room() (int64, error) {
+	sum := int64(startBytes)
 	for _, p := range o.Platforms {
 		t, err := o.open(p)
 		if err != nil {
 			return 0, err
 		}
-		_ = t.file.Close() // was only read
-		sum += t.ToolFile.Bytes
+		_ = t.content.Close() // was only read
+		sum += t.Bytes
 	}
 	return sum, nil
 }
 
-// tool is a program that is open to be carried.
-type tool struct {
-	ToolFile
-	file *os.File
+// program is one that is open to be carried.
+type program struct {
+	File
+	content *os.File
 }
 
 // open finds and checks the program for p.
-func (o ToolOptions) open(p ocispec.Platform) (_ *tool, err error) {
+func (o Options) open(p ocispec.Platform) (_ *program, err error) {
 	name := o.path(p)
-	fail := func(err error) (*tool, error) { return nil, &ToolError{p, name, err} }
+	fail := func(err error) (*program, error) { return nil, &Error{p, name, err} }
 	info, err := os.Stat(name) // looks before it opens: opening a named pipe blocks
 	if errors.Is(err, fs.ErrNotExist) {
-		return fail(ErrNoTool)
+		return fail(ErrMissing)
 	} else if err != nil {
 		return fail(err)
 	}
 	if !info.Mode().IsRegular() {
-		return fail(fmt.Errorf("%w: it is no regular file", ErrBadTool))
+		return fail(fmt.Errorf("%w: it is no regular file", ErrBad))
 	}
 	f, err := os.Open(name)
 	if err != nil {
@@ -236,27 +250,27 @@ func (o ToolOptions) open(p ocispec.Platform) (_ *tool, err error) {
 		_ = f.Close() // was only read
 		return fail(err)
 	}
-	return &tool{ToolFile{Platform: p, Name: path.Join(toolDir, toolName(p)), Digest: b.digest, Bytes: info.Size()}, f}, nil
+	return &program{File{Platform: p, Name: path.Join(programsDir, fileName(p)), Digest: b.digest, Bytes: info.Size()}, f}, nil
 }
 
-func (o ToolOptions) path(p ocispec.Platform) string {
+func (o Options) path(p ocispec.Platform) string {
 	if o.Dir != "" {
-		return filepath.Join(o.Dir, toolName(p))
+		return filepath.Join(o.Dir, fileName(p))
 	}
-	if toolName(p) == toolName(runningPlatform()) {
+	if fileName(p) == fileName(runningPlatform()) {
 		return o.Executable
 	}
-	return filepath.Join(filepath.Dir(o.Executable), toolName(p))
+	return filepath.Join(filepath.Dir(o.Executable), fileName(p))
 }
 
 // checkVersion compares a program with the running one. That two were built from
 // some checkout says nothing, unless they are one file.
-func (o ToolOptions) checkVersion(b binary, running bool) error {
+func (o Options) checkVersion(b binary, running bool) error {
 	switch {
 	case b.version == unversioned && !running:
-		return fmt.Errorf("%w: nothing in it says which, and this is %s; make dist stamps it", ErrToolVersion, o.Version)
+		return fmt.Errorf("%w: nothing in it says which, and this is %s; make dist stamps it", ErrVersion, o.Version)
 	case b.version != o.Version:
-		return fmt.Errorf("%w: it is %s, and this is %s", ErrToolVersion, b.version, o.Version)
+		return fmt.Errorf("%w: it is %s, and this is %s", ErrVersion, b.version, o.Version)
 	}
 	return nil
 }
@@ -264,11 +278,11 @@ func (o ToolOptions) checkVersion(b binary, running bool) error {
 // openOthers opens the programs for what the media has beside the platforms that are
 // packed now. What stands on the media vouches for nothing: all that is listed in
 // its checksums comes from here.
-func (o ToolOptions) openOthers(opened map[string]*tool) error {
+func (o Options) openOthers(opened map[string]*program) error {
 	if o.Media == nil {
 		return nil
 	}
-	there, err := toolsOn(o.Media)
+	there, err := filesOn(o.Media)
 	if err != nil {
 		return err
 	}
@@ -277,8 +291,8 @@ func (o ToolOptions) openOthers(opened map[string]*tool) error {
 			continue
 		}
 		t, err := o.open(f.Platform)
-		if errors.Is(err, ErrNoTool) {
-			return &ToolError{f.Platform, f.Name, fmt.Errorf("%w: there is no %s; put it there, or remove this file", errUnchecked, o.path(f.Platform))}
+		if errors.Is(err, ErrMissing) {
+			return &Error{f.Platform, f.Name, fmt.Errorf("%w: there is no %s; put it there, or remove this file", errUnchecked, o.path(f.Platform))}
 		} else if err != nil {
 			return err
 		}
@@ -287,19 +301,19 @@ func (o ToolOptions) openOthers(opened map[string]*tool) error {
 	return nil
 }
 
-// toolsOn returns the names and platforms of the programs on media, by name.
+// filesOn returns the names and platforms of the programs on media, by name.
 // Nothing else of them is known.
-func toolsOn(media fs.FS) ([]ToolFile, error) {
-	entries, err := fs.ReadDir(media, toolDir)
+func filesOn(media fs.FS) ([]File, error) {
+	entries, err := fs.ReadDir(media, programsDir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	} else if err != nil {
 		return nil, fmt.Errorf("list programs on the media: %w", err)
 	}
-	var files []ToolFile
+	var files []File
 	for _, e := range entries {
-		if p, ok := parseToolName(e.Name()); ok {
-			files = append(files, ToolFile{Platform: p, Name: path.Join(toolDir, e.Name())})
+		if p, ok := parseFileName(e.Name()); ok {
+			files = append(files, File{Platform: p, Name: path.Join(programsDir, e.Name())})
 		}
 	}
 	return files, nil
@@ -312,7 +326,7 @@ func openRegular(media fs.FS, name string) (fs.File, int64, error) {
 		return nil, 0, err
 	}
 	if !info.Mode().IsRegular() {
-		return nil, 0, fmt.Errorf("%w: it is no regular file", ErrBadTool)
+		return nil, 0, fmt.Errorf("%w: it is no regular file", ErrBad)
 	}
 	f, err := media.Open(name)
 	return f, info.Size(), err
@@ -352,13 +366,13 @@ type verifiedReader struct {
 func (r *verifiedReader) Read(b []byte) (int, error) {
 	n, err := r.Reader.Read(b)
 	if errors.Is(err, io.EOF) && !r.verifier.Verified() {
-		return n, fmt.Errorf("%w: it changed while it was read", ErrBadTool)
+		return n, fmt.Errorf("%w: it changed while it was read", ErrBad)
 	}
 	return n, err
 }
 
 // formatSums writes checksums as sha256sum -c takes them, beside the files.
-func formatSums(files []ToolFile) []byte {
+func formatSums(files []File) []byte {
 	var out bytes.Buffer
 	for _, f := range files {
 		fmt.Fprintf(&out, "%s  %s\n", f.Digest.Encoded(), path.Base(f.Name))

@@ -1,4 +1,4 @@
-package delivery
+package tool
 
 import (
 	"debug/buildinfo"
@@ -17,8 +17,8 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// program is the package that the program is built from.
-const program = "github.com/sealift/sealift/cmd/sealift"
+// mainPackage is what the program is built from.
+const mainPackage = "github.com/sealift/sealift/cmd/sealift"
 
 // stamp is sealift-version:VERSION; when the linker sets it, as make does. It
 // stands as text in the file, where it can be found whatever system the file is
@@ -42,7 +42,7 @@ type binary struct {
 
 // readBinary checks that r, of size bytes, is this program for p: its format and
 // machine, that it is whole and needs no library where p is Linux, and what it was
-// built from. It fails with [ErrBadTool].
+// built from. It fails with [ErrBad].
 func readBinary(r io.ReaderAt, size int64, p ocispec.Platform) (binary, error) {
 	var err error
 	switch p.OS {
@@ -54,14 +54,14 @@ func readBinary(r io.ReaderAt, size int64, p ocispec.Platform) (binary, error) {
 		err = checkELF(r, size, p.Architecture)
 	}
 	if err != nil {
-		return binary{}, fmt.Errorf("%w: %w", ErrBadTool, err)
+		return binary{}, fmt.Errorf("%w: %w", ErrBad, err)
 	}
 	info, err := buildinfo.Read(r)
 	if err != nil {
-		return binary{}, fmt.Errorf("%w: %w", ErrBadTool, err)
+		return binary{}, fmt.Errorf("%w: %w", ErrBad, err)
 	}
 	if err := checkBuild(info, p); err != nil {
-		return binary{}, fmt.Errorf("%w: %w", ErrBadTool, err)
+		return binary{}, fmt.Errorf("%w: %w", ErrBad, err)
 	}
 	return scan(r, size, info.Main.Version)
 }
@@ -152,7 +152,7 @@ func within(offset, n uint64, size int64) error {
 
 // checkBuild compares what the Go tool notes in a program with what is wanted.
 func checkBuild(info *debug.BuildInfo, p ocispec.Platform) error {
-	if info.Path != program {
+	if info.Path != mainPackage {
 		return fmt.Errorf("it is not sealift but %q", info.Path)
 	}
 	settings := map[string]string{}
@@ -205,5 +205,5 @@ func scan(r io.ReaderAt, size int64, fallback string) (binary, error) {
 	case 1:
 		return binary{versions[0], h.Digest()}, nil
 	}
-	return binary{}, fmt.Errorf("%w: it has several versions: %s", ErrBadTool, strings.Join(versions, ", "))
+	return binary{}, fmt.Errorf("%w: it has several versions: %s", ErrBad, strings.Join(versions, ", "))
 }
