@@ -117,9 +117,9 @@ func (c *copying) explainAbsent(err error) error {
 
 // explainPlatform says what else could be asked for.
 func explainPlatform(err error) error {
-	var missing *mirror.PlatformError
-	if errors.As(err, &missing) {
-		return withHint(err, "choose among %s, or leave out --platform to carry all", mirror.FormatPlatforms(missing.Have))
+	var other *mirror.PlatformError
+	if errors.As(err, &other) {
+		return withHint(err, "choose among %s, or leave out --platform to carry all", mirror.FormatPlatforms(other.Have))
 	}
 	return err
 }

@@ -125,9 +125,9 @@ func (a *app) pushRelease(ctx context.Context, r *publish.Release, dest artifact
 	if err != nil {
 		return fmt.Errorf("publish %s: %w", name, err)
 	}
-	total, missing := plan.Size()
+	total, copied := plan.Size()
 	result := published{Type: "published", Name: name, Digest: r.Root.Descriptor.Digest.String(), ID: t.ID, Version: t.Version,
-		Images: map[string]string{}, Bytes: total, Copied: missing, DryRun: dryRun, Unchanged: unchanged}
+		Images: map[string]string{}, Bytes: total, Copied: copied, DryRun: dryRun, Unchanged: unchanged}
 	for key, image := range r.Images {
 		result.Images[key] = image.Descriptor.Digest.String()
 	}

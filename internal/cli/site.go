@@ -170,12 +170,12 @@ func (a *app) choose(ctx context.Context, ref, version string) (delivery.Found, 
 	}
 	found, err := delivery.Choose(ctx, list, version)
 	var several *delivery.SeveralError
-	var missing *delivery.VersionError
+	var other *delivery.VersionError
 	switch {
 	case errors.As(err, &several):
 		return found, nameOne(ref, several)
-	case errors.As(err, &missing):
-		return found, withHint(fmt.Errorf("%s: %w", ref, err), "install one of these: --version %s", missing.Have[0])
+	case errors.As(err, &other):
+		return found, withHint(fmt.Errorf("%s: %w", ref, err), "install one of these: --version %s", other.Have[0])
 	case errors.Is(err, artifact.ErrNotRelease):
 		return found, withHint(fmt.Errorf("%s: %w", ref, err), "see what is there: sealift inspect %s", ref)
 	}
@@ -208,15 +208,15 @@ func (a *app) verifyBytes(ctx context.Context, r *delivery.Release) error {
 	return nil
 }
 
-// lacking says where the rest of a release is, when the media tells; it is damage
-// else.
-func lacking(r *delivery.Release, platforms []ocispec.Platform, missing []ocispec.Descriptor, damage error) error {
+// lacking says where the rest of a release is that media lacks, when its label tells;
+// else it is missing, which is damage.
+func lacking(r *delivery.Release, platforms []ocispec.Platform, lacks []ocispec.Descriptor, damage error) error {
 	carried := delivery.CarriedOf(r.Found)
-	reason := carried.Explain(missing, platforms)
+	reason := carried.Explain(lacks, platforms)
 	if reason == "" {
 		return damage
 	}
-	err := fmt.Errorf("%s: not on this media: %s, %s: %w", r.Name, count(len(missing), "blob"), ui.Value(reason), errdef.ErrNotFound)
+	err := fmt.Errorf("%s: not on this media: %s, %s: %w", r.Name, count(len(lacks), "blob"), ui.Value(reason), errdef.ErrNotFound)
 	if carried.Set == nil && len(carried.Base) == 0 {
 		return withHint(err, "bring media that is made for it: sealift mirror REF DISK --platform %s", mirror.FormatPlatform(platforms[0]))
 	}
