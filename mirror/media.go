@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"slices"
@@ -99,12 +100,18 @@ func OpenMedia(ctx context.Context, dir string, opts MediaOptions) (*Media, erro
 // claim makes the media the volume it is to be, at once: an interrupted copy
 // leaves media that says what it was going to be.
 func (m *Media) claim(ctx context.Context, dir string) error {
-	set := m.opts.Set.label(m.opts.Volume)
-	switch is := m.label.Set; {
+	set, is := m.opts.Set.label(m.opts.Volume), m.label.Set
+	switch {
 	case is == nil && len(m.w.Entries()) > 0:
 		return &VolumeError{Dir: dir}
 	case is != nil && (is.ID != set.ID || is.Volume != set.Volume):
 		return &VolumeError{dir, is.Volume, len(is.Volumes), is.ID != set.ID}
+	case is != nil: // what was written before has its digests
+		for d, s := range set.Segments {
+			if known := is.Segments[d]; s.Bytes == known.Bytes && slices.Equal(s.Volumes, known.Volumes) {
+				set.Segments[d] = known
+			}
+		}
 	}
 	m.label.Set, m.label.Tool = set, m.opts.Tool
 	return m.w.SetLabel(ctx, m.label)
@@ -120,7 +127,7 @@ func (s *Set) label(n int) *layout.LabelSet {
 		if l.Segments == nil {
 			l.Segments = map[digest.Digest]layout.LabelSegments{}
 		}
-		l.Segments[d] = layout.LabelSegments(segments)
+		l.Segments[d] = layout.LabelSegments{Bytes: segments.Bytes, Volumes: segments.Volumes}
 	}
 	return l
 }
@@ -145,7 +152,7 @@ func ReadSet(dir string) (set *Set, volume int, err error) {
 		set.Volumes = append(set.Volumes, Volume{Blobs: blobs})
 	}
 	for d, segments := range label.Set.Segments {
-		set.Segments[d] = Segments(segments)
+		set.Segments[d] = Segments{segments.Bytes, segments.Volumes}
 	}
 	for _, r := range label.Roots {
 		set.Roots = append(set.Roots, Base{r.Name, r.Digest})
@@ -180,9 +187,36 @@ func (m *Media) Ingest(ctx context.Context, desc ocispec.Descriptor, open func(c
 	return m.w.Ingest(ctx, desc, open)
 }
 
-// IngestSegments writes segments of desc, continuing what an earlier attempt left.
+// IngestSegments writes segments of desc, continuing what an earlier attempt left,
+// and states their digests on the label.
 func (m *Media) IngestSegments(ctx context.Context, desc ocispec.Descriptor, segmentBytes int64, keep func(n int) bool, open func(context.Context, int64) (io.ReadCloser, error)) error {
-	return m.w.IngestSegments(ctx, desc, segmentBytes, keep, open)
+	digests, err := m.w.IngestSegments(ctx, desc, segmentBytes, keep, open)
+	if err != nil || digests == nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.label.Set == nil {
+		return nil
+	}
+	segments, ok := m.label.Set.Segments[desc.Digest]
+	if !ok || segments.Bytes != segmentBytes || len(segments.Volumes) != len(digests) {
+		return nil
+	}
+	segments.Digests = digests
+	set := *m.label.Set
+	set.Segments = maps.Clone(set.Segments)
+	set.Segments[desc.Digest] = segments
+	m.label.Set = &set
+	return m.w.SetLabel(ctx, m.label)
+}
+
+// stated reports whether the label states the digests of all segments of desc that
+// are on this volume. An interrupted copy may have left segments without.
+func (m *Media) stated(desc ocispec.Descriptor) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return !slices.ContainsFunc(m.label.Set.Pieces(desc), func(p layout.LabelPiece) bool { return p.Digest == "" })
 }
 
 // Segments returns the segments of desc that the media has.

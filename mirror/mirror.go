@@ -58,6 +58,9 @@ type Ingester interface {
 	Ingest(ctx context.Context, desc ocispec.Descriptor, open func(ctx context.Context, offset int64) (io.ReadCloser, error)) error
 }
 
+// opener opens content from an offset on.
+type opener = func(ctx context.Context, offset int64) (io.ReadCloser, error)
+
 // Continuer is a destination that knows what an interrupted copy has left of a blob.
 type Continuer interface {
 	// Partial returns how many bytes are there; they are not verified.

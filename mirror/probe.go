@@ -53,12 +53,14 @@ func (p *Plan) probeManifest(ctx context.Context, s *Step) error {
 }
 
 func (p *Plan) probeBlob(ctx context.Context, s *Step) (err error) {
+	var here int64
 	s.Stored, err = p.dst.Exists(ctx, s.Descriptor)
 	if err == nil && !s.Stored && s.spread != nil && s.Left == "" {
-		s.Stored, err = s.spread.stored(ctx, p.dst, s.Descriptor)
+		here, s.Stored, err = s.spread.stored(ctx, p.dst, s.Descriptor)
 	}
 	if c, ok := p.dst.(Continuer); err == nil && ok && s.Missing() {
 		s.Partial, err = c.Partial(ctx, s.Descriptor)
+		s.Partial += here
 	}
 	if err != nil {
 		return &CopyError{"destination", "look for", s.Descriptor, err}

@@ -14,6 +14,7 @@ import (
 	"oras.land/oras-go/v2/errdef"
 
 	"github.com/sealift/sealift/artifact"
+	"github.com/sealift/sealift/internal/layout"
 )
 
 // ErrDamaged is matched by every [DamageError]. It is artifact.ErrDamaged.
@@ -76,6 +77,10 @@ type VerifyOptions struct {
 	// called concurrently; nil means that all must. It is not asked about proofs and
 	// what a release itself consists of, which are carried in any case.
 	Absent func(desc ocispec.Descriptor) string
+	// Segments reads what is there of a blob that is not whole or not sound, as
+	// segments on some volumes of a set, and returns what is damaged of it,
+	// [layout.PieceError]; nil reads nothing. It decides over nothing that is whole.
+	Segments func(ctx context.Context, desc ocispec.Descriptor, advance func(n int64)) error
 	// Seen are the blobs that earlier verifications of the same store have read,
 	// whatever they found, and that are not read again; nil for none.
 	Seen *Checked
@@ -173,7 +178,7 @@ func (v *verification) blob(ctx context.Context, desc ocispec.Descriptor, vital 
 		return ctx.Err()
 	}
 	v.opts.Progress.Failed(desc, err)
-	if !vital && errors.Is(err, errdef.ErrNotFound) {
+	if !vital && errors.Is(err, errdef.ErrNotFound) && !errors.As(err, new(*layout.PieceError)) {
 		if reason := v.opts.Absent(desc); reason != "" {
 			v.mu.Lock()
 			defer v.mu.Unlock()
@@ -189,6 +194,10 @@ func (v *verification) read(ctx context.Context, desc ocispec.Descriptor) error 
 	seen, err := v.opts.Seen.verdict(desc)
 	if !seen {
 		err = readWhole(ctx, v.src, desc, v.opts.Progress)
+		if v.opts.Segments != nil && (errors.Is(err, errdef.ErrNotFound) || err != nil && spoilt(err)) {
+			advance := func(n int64) { v.opts.Progress.Advance(desc, n) }
+			err = cmp.Or(v.opts.Segments(ctx, desc, advance), err)
+		}
 		if ctx.Err() == nil {
 			v.opts.Seen.remember(desc, err)
 		}

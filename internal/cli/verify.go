@@ -74,10 +74,13 @@ type verified struct {
 	Platforms []string `json:"platforms,omitempty"`
 	// Absent sums up what is not there, by the reason media gives.
 	Absent []absence `json:"absent,omitempty"`
-	// Pieces are segments of blobs that no volume has whole: they are here, and can
+	// Checked are segments of blobs that are not whole here which are what the label
+	// of their volume says. The label of other segments, Pieces, does not: they can
 	// only be checked together with those of other volumes.
-	Pieces     int   `json:"pieces,omitempty"`
-	PieceBytes int64 `json:"pieceBytes,omitempty"`
+	Checked      int   `json:"checkedPieces,omitempty"`
+	CheckedBytes int64 `json:"checkedPieceBytes,omitempty"`
+	Pieces       int   `json:"pieces,omitempty"`
+	PieceBytes   int64 `json:"pieceBytes,omitempty"`
 }
 
 type absence struct {
@@ -165,6 +168,9 @@ func (v verification) text(w io.Writer) {
 		if len(v.Platforms) > 0 {
 			fmt.Fprintf(w, "  carried for %s only\n", strings.Join(v.Platforms, ", "))
 		}
+		if v.Checked > 0 {
+			fmt.Fprintf(w, "  as the label says: %s, %s; the volumes together prove it\n", count(v.Checked, "piece"), ui.Bytes(v.CheckedBytes))
+		}
 		if v.Pieces > 0 {
 			fmt.Fprintf(w, "  not checked: %s, %s; verify the volumes together to check them\n", count(v.Pieces, "piece"), ui.Bytes(v.PieceBytes))
 		}
@@ -242,8 +248,9 @@ func (c check) one(ctx context.Context, f delivery.Found) (verified, *mirror.Dam
 	}
 	v.Blobs, v.Bytes, v.Absent = sum.Manifests+sum.Blobs, sum.Bytes, absences(sum.Absent)
 	for _, a := range sum.Absent {
-		n, bytes := carried.PiecesHere(a.Descriptor)
-		v.Pieces, v.PieceBytes = v.Pieces+n, v.PieceBytes+bytes
+		stated, unknown := carried.PiecesHere(a.Descriptor)
+		v.Checked, v.CheckedBytes = v.Checked+stated.Blobs, v.CheckedBytes+stated.Bytes
+		v.Pieces, v.PieceBytes = v.Pieces+unknown.Blobs, v.PieceBytes+unknown.Bytes
 	}
 	for _, p := range carried.Platforms {
 		v.Platforms = append(v.Platforms, mirror.FormatPlatform(p))

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/sealift/sealift/internal/delivery"
@@ -27,10 +28,16 @@ type damageError struct {
 // placeDamage adds to err, which is about damage of f, what the pieces belong to.
 func placeDamage(ctx context.Context, f delivery.Found, damage *mirror.DamageError, err error) error {
 	e := &damageError{err: err}
+	at := map[digest.Digest][]string{}
+	if f.Media != nil {
+		for _, flaw := range f.Media.Flaws() {
+			at[flaw.Blob.Digest] = append(at[flaw.Blob.Digest], flaw.Place())
+		}
+	}
 	for was, list := range map[string][]ocispec.Descriptor{"corrupt": damage.Corrupt, "unreadable": damage.Unreadable, "missing": damage.Missing} {
 		places := delivery.Places(ctx, f, list)
 		for _, d := range list {
-			e.pieces = append(e.pieces, ui.Damage{Artifact: f.Name, Digest: d.Digest.String(), Size: d.Size, Was: was, Of: placeText(places[d.Digest])})
+			e.pieces = append(e.pieces, ui.Damage{Artifact: f.Name, Digest: d.Digest.String(), Size: d.Size, Was: was, Of: placeText(places[d.Digest]), At: at[d.Digest]})
 		}
 	}
 	slices.SortStableFunc(e.pieces, func(a, b ui.Damage) int { return cmp.Compare(a.Was, b.Was) })
@@ -44,6 +51,9 @@ func (e *damageError) Error() string {
 		line := p.Was + ": " + p.Digest + ", " + ui.Bytes(p.Size)
 		if p.Of != "" {
 			line += ", " + p.Of
+		}
+		if len(p.At) > 0 {
+			line += ": " + strings.Join(p.At[:min(len(p.At), maxDamageShown)], "; ")
 		}
 		lines = append(lines, line)
 	}

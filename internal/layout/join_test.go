@@ -40,7 +40,7 @@ func volumes(t *testing.T) (dirs []string, small, large ocispec.Descriptor, blob
 		w := writer(t, s.dir)
 		src := &source{content: blob}
 		keep := func(n int) bool { return n%2 == volume }
-		if err := w.IngestSegments(t.Context(), large, 1000, keep, src.open); err != nil {
+		if _, err := w.IngestSegments(t.Context(), large, 1000, keep, src.open); err != nil {
 			t.Fatal(err)
 		}
 		left := []ocispec.Descriptor{small, describe("", []byte("layer of db"))}[volume]

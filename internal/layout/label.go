@@ -16,6 +16,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"oras.land/oras-go/v2/errdef"
 )
 
@@ -94,6 +95,60 @@ type LabelSegments struct {
 	Bytes int64 `json:"bytes"`
 	// Volumes holds, for each segment, the number of its volume.
 	Volumes []int `json:"volumes"`
+	// Digests holds those of the segments on this volume, by their numbers, and ""
+	// for the rest. It is empty on media that does not say.
+	Digests []digest.Digest `json:"digests,omitempty"`
+}
+
+func (s LabelSegments) check(volumes int) error {
+	if s.Bytes <= 0 || len(s.Volumes) > maxSegments || slices.ContainsFunc(s.Volumes, func(n int) bool { return n < 1 || n > volumes }) {
+		return errors.New("on volumes that are not there")
+	}
+	if len(s.Digests) > 0 && len(s.Digests) != len(s.Volumes) {
+		return fmt.Errorf("%d digests of %d segments", len(s.Digests), len(s.Volumes))
+	}
+	for _, d := range s.Digests {
+		if d == "" {
+			continue
+		}
+		if err := checkDigest(d); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// LabelPiece is a segment that is said to be on a volume.
+type LabelPiece struct {
+	Segment int // counted from 0
+	Bytes   int64
+	Digest  digest.Digest // "" when the label does not state it
+}
+
+// Pieces returns the segments of a blob that the volume with this label has, in
+// order, and none where what is said of them cannot be.
+func (s *LabelSet) Pieces(desc ocispec.Descriptor) (list []LabelPiece) {
+	if s == nil {
+		return nil
+	}
+	segments, ok := s.Segments[desc.Digest]
+	if !ok {
+		return nil
+	}
+	if n, err := segmentCount(desc.Size, segments.Bytes); err != nil || n != len(segments.Volumes) {
+		return nil
+	}
+	for n, volume := range segments.Volumes {
+		if volume != s.Volume {
+			continue
+		}
+		p := LabelPiece{Segment: n, Bytes: segmentSize(desc.Size, segments.Bytes, n)}
+		if len(segments.Digests) > 0 {
+			p.Digest = segments.Digests[n]
+		}
+		list = append(list, p)
+	}
+	return list
 }
 
 // Root returns what the label says of a root, and false when it says nothing of it
@@ -268,8 +323,8 @@ func (s *LabelSet) check() error {
 		if err := checkDigest(d); err != nil {
 			return err
 		}
-		if segments.Bytes <= 0 || len(segments.Volumes) > maxVolumes || slices.ContainsFunc(segments.Volumes, func(n int) bool { return n < 1 || n > len(s.Volumes) }) {
-			return fmt.Errorf("segments of blob %s on volumes that are not there", d)
+		if err := segments.check(len(s.Volumes)); err != nil {
+			return fmt.Errorf("segments of blob %s: %w", d, err)
 		}
 	}
 	return nil

@@ -60,6 +60,7 @@ type Layout struct {
 	view    *view                   // of entries, made when needed
 	nodes   map[digest.Digest]*node // manifests read so far
 	labels  []func() (Label, error) // of the volumes, each read when first asked for
+	flaws   map[pieceKey]*PieceError
 }
 
 // Root is a manifest with a full name: a release, an image, a signature of the
