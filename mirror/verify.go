@@ -90,7 +90,8 @@ type VerifyOptions struct {
 
 // Verify reads every piece of content in the closure of desc and compares it
 // with its digest, several at once, and goes on after a mismatch so that all
-// damage is found: the error is then a [DamageError]. Blobs that are absent for a
+// damage is found: the error is then a [DamageError]. Where src is [Redundant], one
+// sound copy is enough. Blobs that are absent for a
 // reason are no damage; manifests always have to be there.
 func Verify(ctx context.Context, src Source, desc ocispec.Descriptor, opts VerifyOptions) (Verified, error) {
 	if opts.Progress == nil {
@@ -193,7 +194,12 @@ func (v *verification) blob(ctx context.Context, desc ocispec.Descriptor, vital 
 func (v *verification) read(ctx context.Context, desc ocispec.Descriptor) error {
 	seen, err := v.opts.Seen.verdict(desc)
 	if !seen {
-		err = readWhole(ctx, v.src, desc, v.opts.Progress)
+		var read int64
+		read, err = readWhole(ctx, v.src, desc, v.opts.Progress)
+		if findSound(ctx, v.src, desc, err) {
+			v.opts.Progress.Adjust(desc, -read)
+			_, err = readWhole(ctx, v.src, desc, v.opts.Progress)
+		}
 		if v.opts.Segments != nil && (errors.Is(err, errdef.ErrNotFound) || err != nil && spoilt(err)) {
 			advance := func(n int64) { v.opts.Progress.Advance(desc, n) }
 			err = cmp.Or(v.opts.Segments(ctx, desc, advance), err)

@@ -53,7 +53,8 @@ func parsePlatforms(words []string) ([]ocispec.Platform, error) {
 }
 
 // findAll finds what refs name. Media is read as one, joined once: what several
-// have under one name, as the volumes of a set do, is read from all of them.
+// have under one name, as the volumes of a set do, is read from all of them, and what
+// is damaged on one from another.
 func (a *app) findAll(ctx context.Context, refs []string) ([]delivery.Found, error) {
 	lists := make([][]delivery.Found, len(refs))
 	g, gctx := errgroup.WithContext(ctx)
@@ -71,13 +72,15 @@ func (a *app) findAll(ctx context.Context, refs []string) ([]delivery.Found, err
 	var media []*layout.Layout
 	at := map[string]bool{}
 	shared := false
+	var damaged []delivery.Found
 	for _, list := range lists {
 		for _, f := range list {
-			if f.Damage != nil {
-				return nil, f.Damage
-			}
 			if f.Media != nil && (len(media) == 0 || media[len(media)-1] != f.Media) {
 				media = append(media, f.Media)
+			}
+			if f.Damage != nil {
+				damaged = append(damaged, f)
+				continue
 			}
 			key := f.Name + "@" + f.Descriptor.Digest.String()
 			shared = shared || at[key] && f.Media != nil
@@ -86,6 +89,12 @@ func (a *app) findAll(ctx context.Context, refs []string) ([]delivery.Found, err
 				all = append(all, f)
 			}
 		}
+	}
+	for _, f := range damaged {
+		if !slices.ContainsFunc(all, func(other delivery.Found) bool { return other.Name == f.Name && other.Media != nil }) {
+			return nil, f.Damage
+		}
+		shared = true
 	}
 	if !shared {
 		return all, nil

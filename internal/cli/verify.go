@@ -41,7 +41,9 @@ found, not only the first. It needs no network for media, and writes nothing.
 
 Media that carries some platforms only, a delta, or one volume of several says so
 itself: what is not there for such a reason is summed up, and is no damage. Several
-DIR are read as one: the volumes of a set, or a delta and what it builds on.
+DIR are read as one: the volumes of a set, a delta and what it builds on, or copies.
+Of what several have, one sound copy is enough; those found damaged before it are
+listed. Verify each DIR by itself to have every copy read.
 
 With --repair, what is damaged or missing on media is fetched again from SRC, and
 only that: a repository of a registry, HOST/REPO, or the directory of another copy.
@@ -108,6 +110,8 @@ type verification struct {
 	Type      string     `json:"type"`
 	Artifacts []verified `json:"artifacts"`
 	Replaced  *replaced  `json:"replaced,omitempty"`
+	// Copies are damaged files of content that another of the directories has sound.
+	Copies []damagedCopy `json:"damagedCopies,omitempty"`
 }
 
 func (a *app) verify(ctx context.Context, refs []string, f verifyFlags) error {
@@ -150,6 +154,9 @@ func (a *app) verify(ctx context.Context, refs []string, f verifyFlags) error {
 		return err
 	}
 	doc.Artifacts = results
+	if len(refs) > 1 {
+		doc.Copies = damagedCopies(list)
+	}
 	return a.out.Result(doc, doc.text)
 }
 
@@ -177,6 +184,9 @@ func (v verification) text(w io.Writer) {
 		for _, a := range v.Absent {
 			fmt.Fprintf(w, "  not here: %s, %s, %s\n", count(a.Blobs, "blob"), ui.Bytes(a.Bytes), ui.Value(a.Reason))
 		}
+	}
+	for _, c := range v.Copies {
+		fmt.Fprintf(w, "damaged: %s, %s, %s; another directory has it sound\n", c.Digest, ui.Bytes(c.Size), ui.Value(c.At))
 	}
 }
 

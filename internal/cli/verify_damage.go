@@ -11,6 +11,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/sealift/sealift/internal/delivery"
+	"github.com/sealift/sealift/internal/layout"
 	"github.com/sealift/sealift/internal/ui"
 	"github.com/sealift/sealift/mirror"
 )
@@ -84,4 +85,41 @@ func placeText(p delivery.Place) string {
 		text += " (" + ui.Value(p.Platform) + ")"
 	}
 	return text
+}
+
+// damagedCopy is a damaged file of content that another directory has sound.
+type damagedCopy struct {
+	Digest string `json:"digest"`
+	Size   int64  `json:"size"`
+	// At says which file it is, for people; Directory is where.
+	At        string `json:"at"`
+	Directory string `json:"directory"`
+}
+
+// damagedCopies returns what was found damaged on media where all of list was sound
+// in the end.
+func damagedCopies(list []delivery.Found) (copies []damagedCopy) {
+	seen := map[*layout.Layout]bool{nil: true}
+	for _, f := range list {
+		if seen[f.Media] {
+			continue
+		}
+		seen[f.Media] = true
+		for _, flaw := range f.Media.Flaws() {
+			copies = append(copies, damagedCopy{flaw.Blob.Digest.String(), flaw.Blob.Size, flaw.Place(), flaw.Dir})
+		}
+	}
+	return copies
+}
+
+// warnDamaged tells of damaged copies that others made up for.
+func (a *app) warnDamaged(list []delivery.Found) {
+	copies := damagedCopies(list)
+	for i, c := range copies {
+		if i == maxDamageShown {
+			a.out.Warn("and %d more damaged copies", len(copies)-i)
+			break
+		}
+		a.out.Warn("%s is damaged: %s; another sound copy was read", c.At, c.Digest)
+	}
 }

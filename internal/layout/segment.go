@@ -169,7 +169,7 @@ func (l *Layout) Segments(_ context.Context, desc ocispec.Descriptor) ([]int, er
 	}
 	found := map[int][]piece{}
 	for _, dir := range l.dirs {
-		if _, err := look(dir, desc, found); err == nil {
+		if _, err := look(dir, desc, none, found); err == nil {
 			return nil, nil
 		} else if !unusable(err) {
 			return nil, err

@@ -213,6 +213,20 @@ func (l *Layout) flaw(p piece, err *PieceError) *PieceError {
 	return err
 }
 
+// flawed reports whether a file was found to be damaged.
+func (l *Layout) flawed(dir, name string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.flaws[pieceKey{dir, name}] != nil
+}
+
+// countFlaws returns how many files were found to be damaged.
+func (l *Layout) countFlaws() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.flaws)
+}
+
 // Flaws returns the files that were found to be damaged so far, sorted by blob,
 // directory and segment. What nobody has read, or nothing was compared with, is not
 // among them.
