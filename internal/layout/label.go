@@ -29,11 +29,13 @@ const (
 	maxLabelBytes = 64 << 20
 	maxVolumes    = 10_000
 
-	maxLabelRoots     = 100_000
 	maxLabelPlatforms = 100   // of a root, as in an inventory
 	maxLabelBase      = 1_000 // of a root
 	maxBaseNameBytes  = 512
 )
+
+// MaxLabelRoots is how many roots a label tells of.
+const MaxLabelRoots = 100_000
 
 // labelPlatformRegexp is the grammar of platforms; the label is shown to people.
 var labelPlatformRegexp = regexp.MustCompile(`^[a-z0-9]+/[a-z0-9_]+(/[a-z0-9.]+)?$`)
@@ -45,7 +47,7 @@ var labelPlatformRegexp = regexp.MustCompile(`^[a-z0-9]+/[a-z0-9_]+(/[a-z0-9.]+)
 type Label struct {
 	// Tool is the program that wrote it last, as "sealift 1.0.0".
 	Tool string
-	// Roots are sorted by name.
+	// Roots are sorted by name and digest.
 	Roots []LabelRoot
 	// Left are the blobs that deltas have left and that are not here, sorted: nothing
 	// else is excused by a base.
@@ -152,13 +154,18 @@ func (s *LabelSet) Pieces(desc ocispec.Descriptor) (list []LabelPiece) {
 }
 
 // Root returns what the label says of a root, and false when it says nothing of it
-// or speaks of another digest under its name.
+// or speaks of another digest under its name. Roots have to be sorted, as those of a
+// label that was read are.
 func (l Label) Root(name string, d digest.Digest) (LabelRoot, bool) {
-	i := slices.IndexFunc(l.Roots, func(r LabelRoot) bool { return r.Name == name && r.Digest == d })
-	if i < 0 {
+	i, found := slices.BinarySearchFunc(l.Roots, LabelRoot{Name: name, Digest: d}, compareRoots)
+	if !found {
 		return LabelRoot{}, false
 	}
 	return l.Roots[i], true
+}
+
+func compareRoots(a, b LabelRoot) int {
+	return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Digest, b.Digest))
 }
 
 // On returns the numbers of the volumes that hold d, none when the label does not
@@ -211,7 +218,7 @@ type labelList []LabelRoot
 // UnmarshalJSON implements json.Unmarshaler.
 func (l *labelList) UnmarshalJSON(raw []byte) error {
 	*l = nil
-	err := decodeList(raw, maxLabelRoots, func(r LabelRoot) error {
+	err := decodeList(raw, MaxLabelRoots, func(r LabelRoot) error {
 		*l = append(*l, r)
 		return r.check()
 	})
@@ -247,7 +254,7 @@ func ParseLabel(raw []byte) (Label, error) {
 }
 
 func (l Label) check() error {
-	if len(l.Roots) > maxLabelRoots {
+	if len(l.Roots) > MaxLabelRoots {
 		return fmt.Errorf("label of %d roots: %w", len(l.Roots), errdef.ErrSizeExceedsLimit)
 	}
 	for _, r := range l.Roots {
@@ -332,7 +339,7 @@ func (s *LabelSet) check() error {
 
 // sort makes the same label of the same facts.
 func (l *Label) sort() {
-	slices.SortFunc(l.Roots, func(a, b LabelRoot) int { return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Digest, b.Digest)) })
+	slices.SortStableFunc(l.Roots, compareRoots)
 	for i := range l.Roots {
 		slices.Sort(l.Roots[i].Platforms)
 		slices.SortFunc(l.Roots[i].Base, func(a, b LabelBase) int { return cmp.Or(cmp.Compare(a.Digest, b.Digest), cmp.Compare(a.Name, b.Name)) })
