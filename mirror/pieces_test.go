@@ -162,6 +162,13 @@ func TestVolumeStatesItsSegments(t *testing.T) {
 	if again := readFile(t, path); !bytes.Equal(labels[1], again) {
 		t.Errorf("the label is not made good:\n%s\n%s", labels[1], again)
 	}
+	if media, err = mirror.OpenMedia(t.Context(), dirs[0], mirror.MediaOptions{Set: set, Volume: n}); err != nil {
+		t.Fatal(err)
+	}
+	defer media.Close()
+	if v, err = p.Volume(t.Context(), media, set, n, mirror.PlanOptions{}); err != nil || v.Missing() != 0 {
+		t.Errorf("plan of a volume that is whole = %+v, %v, want nothing missing", v.Summary(), err)
+	}
 }
 
 // A disc that does not give a segment back is found out before it is carried away.
