@@ -39,7 +39,8 @@ type ExecuteOptions struct {
 // Execute copies what the destination lacks and then records the roots. Blobs go
 // in parallel, the largest first; manifests follow, also in parallel, each behind
 // what it names. A failure is an [IncompleteError]: running the copy again continues
-// where it stopped. Where the source is known to lack content nothing is begun,
+// where it stopped. Where a source is [Redundant], content that is damaged comes from
+// another of its copies. Where the source is known to lack content nothing is begun,
 // with [AbsentError].
 func (p *Plan) Execute(ctx context.Context, opts ExecuteOptions) error {
 	if opts.Concurrency <= 0 {
@@ -181,13 +182,16 @@ func (x *execution) store(ctx context.Context, s *Step) error {
 	}
 	x.opts.Progress.Start(s.Descriptor)
 	t := &tries{desc: s.Descriptor, limit: x.opts.Attempts, progress: x.opts.Progress}
-	for {
+	for first := true; ; first = false {
 		begun, err := x.attempt(ctx, s, t)
 		if err == nil {
 			x.stored.Add(s.Descriptor.Size)
 			x.partial.Add(-s.Partial)
 			x.opts.Progress.Stored(s.Descriptor)
 			return nil
+		}
+		if side := new(CopyError); first && errors.As(err, &side) && side.Side == "source" && findSound(ctx, s.item.Source, s.Descriptor, side.Err) {
+			continue
 		}
 		if !t.again(ctx, err, begun) {
 			x.partial.Add(x.left(ctx, s.Descriptor) - s.Partial)

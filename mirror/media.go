@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"slices"
@@ -31,7 +32,7 @@ type Media struct {
 	settled []ocispec.Descriptor
 
 	mu      sync.Mutex
-	label   layout.Label      // with what Commit has yet to write
+	label   *ledger           // with what Commit has yet to write
 	aliases map[string]string // short names to the full ones they stand for, "" for others'; nil until needed
 }
 
@@ -86,7 +87,7 @@ func OpenMedia(ctx context.Context, dir string, opts MediaOptions) (*Media, erro
 	} else if err != nil {
 		label = layout.Label{} // advice, and damaged: the index is what counts
 	}
-	m := &Media{w: w, opts: opts, label: label, settled: w.Entries()}
+	m := &Media{w: w, opts: opts, label: newLedger(label), settled: w.Entries()}
 	if opts.Set == nil {
 		return m, nil
 	}
@@ -99,15 +100,21 @@ func OpenMedia(ctx context.Context, dir string, opts MediaOptions) (*Media, erro
 // claim makes the media the volume it is to be, at once: an interrupted copy
 // leaves media that says what it was going to be.
 func (m *Media) claim(ctx context.Context, dir string) error {
-	set := m.opts.Set.label(m.opts.Volume)
-	switch is := m.label.Set; {
+	set, is := m.opts.Set.label(m.opts.Volume), m.label.Set
+	switch {
 	case is == nil && len(m.w.Entries()) > 0:
 		return &VolumeError{Dir: dir}
 	case is != nil && (is.ID != set.ID || is.Volume != set.Volume):
 		return &VolumeError{dir, is.Volume, len(is.Volumes), is.ID != set.ID}
+	case is != nil: // what was written before has its digests
+		for d, s := range set.Segments {
+			if known := is.Segments[d]; s.Bytes == known.Bytes && slices.Equal(s.Volumes, known.Volumes) {
+				set.Segments[d] = known
+			}
+		}
 	}
 	m.label.Set, m.label.Tool = set, m.opts.Tool
-	return m.w.SetLabel(ctx, m.label)
+	return m.w.SetLabel(ctx, m.label.label())
 }
 
 // label writes a set down as the volume n of it.
@@ -120,7 +127,7 @@ func (s *Set) label(n int) *layout.LabelSet {
 		if l.Segments == nil {
 			l.Segments = map[digest.Digest]layout.LabelSegments{}
 		}
-		l.Segments[d] = layout.LabelSegments(segments)
+		l.Segments[d] = layout.LabelSegments{Bytes: segments.Bytes, Volumes: segments.Volumes}
 	}
 	return l
 }
@@ -145,7 +152,7 @@ func ReadSet(dir string) (set *Set, volume int, err error) {
 		set.Volumes = append(set.Volumes, Volume{Blobs: blobs})
 	}
 	for d, segments := range label.Set.Segments {
-		set.Segments[d] = Segments(segments)
+		set.Segments[d] = Segments{segments.Bytes, segments.Volumes}
 	}
 	for _, r := range label.Roots {
 		set.Roots = append(set.Roots, Base{r.Name, r.Digest})
@@ -180,9 +187,36 @@ func (m *Media) Ingest(ctx context.Context, desc ocispec.Descriptor, open func(c
 	return m.w.Ingest(ctx, desc, open)
 }
 
-// IngestSegments writes segments of desc, continuing what an earlier attempt left.
+// IngestSegments writes segments of desc, continuing what an earlier attempt left,
+// and states their digests on the label.
 func (m *Media) IngestSegments(ctx context.Context, desc ocispec.Descriptor, segmentBytes int64, keep func(n int) bool, open func(context.Context, int64) (io.ReadCloser, error)) error {
-	return m.w.IngestSegments(ctx, desc, segmentBytes, keep, open)
+	digests, err := m.w.IngestSegments(ctx, desc, segmentBytes, keep, open)
+	if err != nil || digests == nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.label.Set == nil {
+		return nil
+	}
+	segments, ok := m.label.Set.Segments[desc.Digest]
+	if !ok || segments.Bytes != segmentBytes || len(segments.Volumes) != len(digests) {
+		return nil
+	}
+	segments.Digests = digests
+	set := *m.label.Set
+	set.Segments = maps.Clone(set.Segments)
+	set.Segments[desc.Digest] = segments
+	m.label.Set = &set
+	return m.w.SetLabel(ctx, m.label.label())
+}
+
+// stated reports whether the label states the digests of all segments of desc that
+// are on this volume. An interrupted copy may have left segments without.
+func (m *Media) stated(desc ocispec.Descriptor) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return !slices.ContainsFunc(m.label.Set.Pieces(desc), func(p layout.LabelPiece) bool { return p.Digest == "" })
 }
 
 // Segments returns the segments of desc that the media has.
@@ -227,7 +261,9 @@ func (m *Media) Name(ctx context.Context, root Root) error {
 			return err
 		}
 	}
-	m.describe(name, root)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.label.describe(name, root)
 	return nil
 }
 
@@ -248,37 +284,14 @@ func (m *Media) Commit(ctx context.Context) error {
 	m.label.Tool = m.opts.Tool
 	slices.Sort(m.label.Left)
 	m.label.Left = slices.Compact(m.label.Left)
-	if err := m.w.SetLabel(ctx, m.label); err != nil {
+	if err := m.w.SetLabel(ctx, m.label.label()); err != nil {
 		return err
 	}
 	if err := m.w.Commit(ctx); err != nil {
 		return err
 	}
 	m.tidyLabel()
-	return m.w.SetLabel(ctx, m.label)
-}
-
-// describe notes on the label what of root is carried. What an earlier copy of
-// the same root brought is still there.
-func (m *Media) describe(name string, root Root) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	entry := layout.LabelRoot{Name: name, Digest: root.Descriptor.Digest}
-	for _, p := range root.Platforms {
-		entry.Platforms = append(entry.Platforms, FormatPlatform(p))
-	}
-	for _, b := range root.Base {
-		entry.Base = append(entry.Base, layout.LabelBase{Name: b.Name, Digest: b.Digest})
-	}
-	if before, ok := m.label.Root(name, entry.Digest); ok {
-		entry = widen(before, entry)
-	}
-	// What had the name before is explained until the index names it no more.
-	m.label.Roots = slices.DeleteFunc(slices.Clone(m.label.Roots), func(r layout.LabelRoot) bool {
-		return r.Name == name && r.Digest == entry.Digest
-	})
-	m.label.Roots = append(m.label.Roots, entry)
-	m.label.Left = append(slices.Clone(m.label.Left), root.LeftBlobs...)
+	return m.w.SetLabel(ctx, m.label.label())
 }
 
 // tidyLabel forgets roots that the index does not name, and blobs that are there by
@@ -289,14 +302,12 @@ func (m *Media) tidyLabel() {
 		named[Base{r.Name, r.Descriptor.Digest}] = true
 	}
 	delta := false
-	m.label.Roots = slices.DeleteFunc(slices.Clone(m.label.Roots), func(r layout.LabelRoot) bool {
-		return !named[Base{r.Name, r.Digest}]
-	})
-	for _, r := range m.label.Roots {
+	maps.DeleteFunc(m.label.roots, func(key Base, _ layout.LabelRoot) bool { return !named[key] })
+	for _, r := range m.label.roots {
 		delta = delta || len(r.Base) > 0
 	}
 	slices.Sort(m.label.Left)
-	m.label.Left = slices.DeleteFunc(slices.Compact(slices.Clone(m.label.Left)), func(d digest.Digest) bool {
+	m.label.Left = slices.DeleteFunc(slices.Compact(m.label.Left), func(d digest.Digest) bool {
 		return !delta || m.holds(d)
 	})
 }

@@ -38,6 +38,20 @@ type RangeFetcher interface {
 	FetchFrom(ctx context.Context, desc ocispec.Descriptor, offset int64) (io.ReadCloser, error)
 }
 
+// Redundant is a source that may have content more than once, as several media read as
+// one do.
+type Redundant interface {
+	// FindSound looks for a copy of desc that has its digest, after Fetch has given
+	// one that has not; it returns nil when Fetch will give that from now on.
+	FindSound(ctx context.Context, desc ocispec.Descriptor) error
+}
+
+// findSound reports whether src, whose content was damaged, has it once more.
+func findSound(ctx context.Context, src any, desc ocispec.Descriptor, err error) bool {
+	r, ok := src.(Redundant)
+	return ok && err != nil && spoilt(err) && ctx.Err() == nil && r.FindSound(ctx, desc) == nil
+}
+
 // Destination is where content goes. Its methods are called concurrently, Push
 // and Ingest never for the same content at once.
 type Destination interface {
@@ -57,6 +71,9 @@ type Destination interface {
 type Ingester interface {
 	Ingest(ctx context.Context, desc ocispec.Descriptor, open func(ctx context.Context, offset int64) (io.ReadCloser, error)) error
 }
+
+// opener opens content from an offset on.
+type opener = func(ctx context.Context, offset int64) (io.ReadCloser, error)
 
 // Continuer is a destination that knows what an interrupted copy has left of a blob.
 type Continuer interface {

@@ -13,6 +13,7 @@ import (
 	"oras.land/oras-go/v2/errdef"
 
 	"github.com/sealift/sealift/artifact"
+	"github.com/sealift/sealift/internal/layout"
 )
 
 // Item is one artifact to copy.
@@ -281,11 +282,15 @@ func (p *Plan) LeftPlatforms() []ocispec.Descriptor {
 // one is damaged; blobs only when the options say so. Nothing is written. It fails
 // when an item cannot be resolved or when the source lacks any manifest of a
 // closure, for what cannot be carried whole is not begun, with [PlatformError], and
-// with errdef.ErrSizeExceedsLimit for a closure beyond all measure. That a source
-// lacks blobs is no failure of the plan: see [Plan.Absent].
+// with errdef.ErrSizeExceedsLimit for a closure beyond all measure, or for more roots
+// than media can tell of. That a source lacks blobs is no failure of the plan: see
+// [Plan.Absent].
 func NewPlan(ctx context.Context, dst Destination, items []Item, opts PlanOptions) (*Plan, error) {
 	if opts.Concurrency <= 0 {
 		opts.Concurrency = defaultReads
+	}
+	if near(dst) != nil && len(items) > layout.MaxLabelRoots {
+		return nil, fmt.Errorf("%d roots, and media can tell of %d: %w", len(items), layout.MaxLabelRoots, errdef.ErrSizeExceedsLimit)
 	}
 	p := &Plan{dst: dst}
 	walks, err := walkAll(ctx, items, opts.Concurrency, func(w *walk) { w.keep, w.near = true, near(dst) })
@@ -307,6 +312,9 @@ func NewPlan(ctx context.Context, dst Destination, items []Item, opts PlanOption
 		return nil, err
 	}
 	sites.leave(p)
+	if err := p.fits(); err != nil {
+		return nil, err
+	}
 	return p, p.askSources(ctx, opts)
 }
 

@@ -53,12 +53,14 @@ func (p *Plan) probeManifest(ctx context.Context, s *Step) error {
 }
 
 func (p *Plan) probeBlob(ctx context.Context, s *Step) (err error) {
+	var here int64
 	s.Stored, err = p.dst.Exists(ctx, s.Descriptor)
 	if err == nil && !s.Stored && s.spread != nil && s.Left == "" {
-		s.Stored, err = s.spread.stored(ctx, p.dst, s.Descriptor)
+		here, s.Stored, err = s.spread.stored(ctx, p.dst, s.Descriptor)
 	}
 	if c, ok := p.dst.(Continuer); err == nil && ok && s.Missing() {
 		s.Partial, err = c.Partial(ctx, s.Descriptor)
+		s.Partial += here
 	}
 	if err != nil {
 		return &CopyError{"destination", "look for", s.Descriptor, err}
@@ -88,7 +90,7 @@ func (p *Plan) checkBlobs(ctx context.Context, progress Progress) error {
 		}
 		g.Go(func() error {
 			progress.Start(s.Descriptor)
-			err := readWhole(ctx, p.dst, s.Descriptor, progress)
+			_, err := readWhole(ctx, p.dst, s.Descriptor, progress)
 			if err == nil {
 				progress.Stored(s.Descriptor)
 				return nil
@@ -126,20 +128,22 @@ const readBufferBytes = 1 << 20
 // hashing it.
 var readBuffers = sync.Pool{New: func() any { return new([readBufferBytes]byte) }}
 
-// readWhole reads content and fails unless it has its size and digest.
-func readWhole(ctx context.Context, src content.Fetcher, desc ocispec.Descriptor, progress Progress) error {
+// readWhole reads content and fails unless it has its size and digest. It returns how
+// much it has read.
+func readWhole(ctx context.Context, src content.Fetcher, desc ocispec.Descriptor, progress Progress) (int64, error) {
 	rc, err := src.Fetch(ctx, desc)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer rc.Close()
-	r := content.NewVerifyReader(io.TeeReader(rc, advance{ctx, desc, progress}), desc)
+	read := &advance{ctx: ctx, desc: desc, progress: progress}
+	r := content.NewVerifyReader(io.TeeReader(rc, read), desc)
 	buffer := readBuffers.Get().(*[readBufferBytes]byte)
 	defer readBuffers.Put(buffer)
 	if _, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, r, buffer[:]); err != nil {
-		return err
+		return read.bytes, err
 	}
-	return r.Verify()
+	return read.bytes, r.Verify()
 }
 
 // advance counts bytes and ends the reading when ctx does.
@@ -147,9 +151,11 @@ type advance struct {
 	ctx      context.Context //nolint:containedctx // lives for one read
 	desc     ocispec.Descriptor
 	progress Progress
+	bytes    int64
 }
 
-func (a advance) Write(b []byte) (int, error) {
+func (a *advance) Write(b []byte) (int, error) {
+	a.bytes += int64(len(b))
 	a.progress.Advance(a.desc, int64(len(b)))
 	return len(b), a.ctx.Err()
 }

@@ -21,9 +21,10 @@ import (
 // looks for the roots. What was there and what no entry of index.json reached when the
 // media was opened is read too: an interrupted copy has written it, and nobody has
 // read it yet. On Linux the page cache is dropped before a file is read; what
-// a device keeps in a memory of its own is not in anybody's hands. Segments of blobs
-// that are spread over volumes are not read: only the whole has a digest. It fails
-// with [DamageError] for what the device does not give back. progress may be nil.
+// a device keeps in a memory of its own is not in anybody's hands. Of blobs that are
+// spread over volumes the segments here are compared with the digests they had when
+// they were written. It fails with [DamageError] for what the device does not give
+// back. progress may be nil.
 func (m *Media) ReadBack(ctx context.Context, p *Plan, progress Progress) (Amount, error) {
 	if progress == nil {
 		progress = silent{}
@@ -31,15 +32,18 @@ func (m *Media) ReadBack(ctx context.Context, p *Plan, progress Progress) (Amoun
 	read := m.fresh(ctx, p)
 	var sum Amount
 	for _, s := range read {
-		sum.add(s.Descriptor.Size)
+		sum.add(s.here())
 	}
-	v := &verification{src: uncached{m.w.Layout}, opts: VerifyOptions{Progress: progress}}
+	v := &verification{src: uncached{m.w.Layout}, opts: VerifyOptions{
+		Progress: progress, Segments: m.w.VerifySegmentsUncached,
+		Absent: func(ocispec.Descriptor) string { return "on another volume" },
+	}}
 	progress.Begin(sum, sum)
 	defer progress.End()
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(readers())
 	for _, s := range read {
-		g.Go(func() error { return v.blob(gctx, s.Descriptor, true) })
+		g.Go(func() error { return v.blob(gctx, s.Descriptor, s.spread == nil) })
 	}
 	if err := g.Wait(); err != nil {
 		return Amount{}, fmt.Errorf("read back: %w", err)
@@ -54,12 +58,12 @@ func (m *Media) ReadBack(ctx context.Context, p *Plan, progress Progress) (Amoun
 	return sum, nil
 }
 
-// fresh returns what p has copied whole, and what it found there that nothing settled
+// fresh returns what p has copied, and what it found there that nothing settled
 // reaches.
 func (m *Media) fresh(ctx context.Context, p *Plan) (list []*Step) {
 	var known map[digest.Digest]bool
 	for s := range p.steps() {
-		if s.spread != nil || s.Absent {
+		if s.Absent {
 			continue
 		}
 		if s.Stored && known == nil {

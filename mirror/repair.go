@@ -315,7 +315,7 @@ func (r *repair) replace(ctx context.Context, pieces []Lacking) error {
 				continue
 			}
 			from[piece.Descriptor.Digest] = at
-			step := Step{Descriptor: piece.Descriptor, item: &Item{Source: piecewise{r.sources[at].Store}}}
+			step := Step{Descriptor: piece.Descriptor, item: &Item{Source: piecewise{r.sources[at].Store}}, spread: r.spread(piece.Descriptor)}
 			if artifact.IsManifest(piece.Descriptor.MediaType) {
 				step.doc = &document{}
 				plan.Manifests = append(plan.Manifests, step)
@@ -344,6 +344,17 @@ func (r *repair) replace(ctx context.Context, pieces []Lacking) error {
 		pieces = left
 	}
 	return nil
+}
+
+// spread returns what of a blob the media is to have, which is a volume of a set that
+// has segments of it, and nil of a blob that is to be whole.
+func (r *repair) spread(desc ocispec.Descriptor) *spread {
+	label, err := r.held.Label()
+	if err != nil || len(label.Set.Pieces(desc)) == 0 {
+		return nil
+	}
+	segments := label.Set.Segments[desc.Digest]
+	return &spread{Segments{segments.Bytes, segments.Volumes}, label.Set.Volume}
 }
 
 // choose returns the first source that says that it has desc, and remembers why
@@ -432,15 +443,31 @@ func (replacer) Commit(context.Context) error { return nil }
 
 // Ingest removes a damaged file as late as it can. One of another size stands in
 // nobody's way: it is replaced by the rename that ends the writing.
-func (r replacer) Ingest(ctx context.Context, desc ocispec.Descriptor, open func(context.Context, int64) (io.ReadCloser, error)) error {
+func (r replacer) Ingest(ctx context.Context, desc ocispec.Descriptor, open opener) error {
 	if in, err := r.Exists(ctx, desc); err != nil || !in {
 		return r.Media.Ingest(ctx, desc, open)
 	}
+	return r.after(ctx, desc, open, func(open opener) error {
+		return r.Media.Ingest(ctx, desc, open)
+	})
+}
+
+// IngestSegments removes the segments that are here, as late as it can: a damaged one
+// has the size of a sound one.
+func (r replacer) IngestSegments(ctx context.Context, desc ocispec.Descriptor, segmentBytes int64, keep func(n int) bool, open opener) error {
+	return r.after(ctx, desc, open, func(open opener) error {
+		return r.Media.IngestSegments(ctx, desc, segmentBytes, keep, open)
+	})
+}
+
+// after discards what there is of a blob once what is to replace it is open, and then
+// writes that.
+func (r replacer) after(ctx context.Context, desc ocispec.Descriptor, open opener, write func(opener) error) error {
 	held, err := open(ctx, 0)
 	if err != nil {
 		return err
 	}
-	defer held.Close() // again, where Ingest has closed it
+	defer held.Close() // again, where writing has closed it
 	first := held
 	if desc.Size <= artifact.MaxManifestBytes {
 		data, err := content.ReadAll(held, desc)
@@ -452,7 +479,7 @@ func (r replacer) Ingest(ctx context.Context, desc ocispec.Descriptor, open func
 	if err := r.Discard(ctx, desc); err != nil {
 		return err
 	}
-	return r.Media.Ingest(ctx, desc, func(ctx context.Context, offset int64) (io.ReadCloser, error) {
+	return write(func(ctx context.Context, offset int64) (io.ReadCloser, error) {
 		if rc := first; rc != nil && offset == 0 {
 			first = nil
 			return rc, nil

@@ -14,6 +14,7 @@ import (
 	"oras.land/oras-go/v2/errdef"
 
 	"github.com/sealift/sealift/artifact"
+	"github.com/sealift/sealift/internal/layout"
 )
 
 // ErrDamaged is matched by every [DamageError]. It is artifact.ErrDamaged.
@@ -76,6 +77,10 @@ type VerifyOptions struct {
 	// called concurrently; nil means that all must. It is not asked about proofs and
 	// what a release itself consists of, which are carried in any case.
 	Absent func(desc ocispec.Descriptor) string
+	// Segments reads what is there of a blob that is not whole or not sound, as
+	// segments on some volumes of a set, and returns what is damaged of it,
+	// [layout.PieceError]; nil reads nothing. It decides over nothing that is whole.
+	Segments func(ctx context.Context, desc ocispec.Descriptor, advance func(n int64)) error
 	// Seen are the blobs that earlier verifications of the same store have read,
 	// whatever they found, and that are not read again; nil for none.
 	Seen *Checked
@@ -85,7 +90,8 @@ type VerifyOptions struct {
 
 // Verify reads every piece of content in the closure of desc and compares it
 // with its digest, several at once, and goes on after a mismatch so that all
-// damage is found: the error is then a [DamageError]. Blobs that are absent for a
+// damage is found: the error is then a [DamageError]. Where src is [Redundant], one
+// sound copy is enough. Blobs that are absent for a
 // reason are no damage; manifests always have to be there.
 func Verify(ctx context.Context, src Source, desc ocispec.Descriptor, opts VerifyOptions) (Verified, error) {
 	if opts.Progress == nil {
@@ -172,7 +178,7 @@ func (v *verification) blob(ctx context.Context, desc ocispec.Descriptor, vital 
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	if !vital && errors.Is(err, errdef.ErrNotFound) {
+	if !vital && errors.Is(err, errdef.ErrNotFound) && !errors.As(err, new(*layout.PieceError)) {
 		if reason := v.opts.Absent(desc); reason != "" {
 			v.miss(Absence{desc, reason})
 			return nil
@@ -195,7 +201,16 @@ func (v *verification) miss(a Absence) {
 func (v *verification) read(ctx context.Context, desc ocispec.Descriptor) error {
 	seen, err := v.opts.Seen.verdict(desc)
 	if !seen {
-		err = readWhole(ctx, v.src, desc, v.opts.Progress)
+		var read int64
+		read, err = readWhole(ctx, v.src, desc, v.opts.Progress)
+		if findSound(ctx, v.src, desc, err) {
+			v.opts.Progress.Adjust(desc, -read)
+			_, err = readWhole(ctx, v.src, desc, v.opts.Progress)
+		}
+		if v.opts.Segments != nil && (errors.Is(err, errdef.ErrNotFound) || err != nil && spoilt(err)) {
+			advance := func(n int64) { v.opts.Progress.Advance(desc, n) }
+			err = cmp.Or(v.opts.Segments(ctx, desc, advance), err)
+		}
 		if ctx.Err() == nil {
 			v.opts.Seen.remember(desc, err)
 		}

@@ -351,27 +351,32 @@ func (s *spread) bytes(size int64) (sum int64) {
 
 func (s *spread) keep(n int) bool { return n < len(s.Volumes) && s.Volumes[n] == s.volume }
 
-// stored reports whether dst has all that is kept.
-func (s *spread) stored(ctx context.Context, dst Destination, desc ocispec.Descriptor) (bool, error) {
+// stored returns how many bytes of what is kept dst has, and whether that is all. It
+// is not where their digests are not known: the blob is read once more for them.
+func (s *spread) stored(ctx context.Context, dst Destination, desc ocispec.Descriptor) (here int64, all bool, err error) {
 	in, ok := dst.(SegmentIngester)
 	if !ok {
-		return false, nil
+		return 0, false, nil
 	}
 	have, err := in.Segments(ctx, desc)
 	if err != nil {
-		return false, err
+		return 0, false, err
 	}
-	for n := range s.Volumes {
-		if s.keep(n) && !slices.Contains(have, n) {
-			return false, nil
+	for _, n := range have {
+		if s.keep(n) {
+			here += s.Segments.size(n, desc.Size)
 		}
 	}
-	return true, nil
+	all = here == s.bytes(desc.Size)
+	if m, ok := dst.(*Media); ok && all {
+		all = m.stated(desc)
+	}
+	return here, all, nil
 }
 
 // Pieces counts the segments that the plan of a volume stores of blobs which no
-// volume has whole, and their bytes. They have no digest of their own, so that
-// nothing can be said of them before the volumes are together.
+// volume has whole, and their bytes. The label of the volume states their digests;
+// that of the blob proves them when the volumes are together.
 func (p *Plan) Pieces() (n int, bytes int64) {
 	for s := range p.steps() {
 		if s.spread == nil || s.Left != "" {

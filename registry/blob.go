@@ -26,6 +26,14 @@ type BlobResolver interface {
 	Blob(ctx context.Context, d digest.Digest) (ocispec.Descriptor, error)
 }
 
+// SoundFinder is an optional ability of a [Repository] that may hold content more than
+// once: after Fetch gave what is not what its digest says, FindSound looks for a copy
+// that is, and returns nil when Fetch will give that from then on. Without it, what is
+// damaged stays so.
+type SoundFinder interface {
+	FindSound(ctx context.Context, desc ocispec.Descriptor) error
+}
+
 // blob is one opened blob on its way to a client.
 type blob struct {
 	io.ReadCloser
@@ -34,6 +42,8 @@ type blob struct {
 	key    blobKey
 	// open fetches the same blob once more.
 	open func(context.Context) (io.ReadCloser, error)
+	// findSound looks for another copy, nil where there is none.
+	findSound func(context.Context) error
 }
 
 func (h *handler) serveBlob(w http.ResponseWriter, r *http.Request, repo Repository, ref string) error {
@@ -71,6 +81,9 @@ func openBlob(ctx context.Context, repo Repository, d digest.Digest) (*blob, err
 		return nil, fmt.Errorf("resolve blob %s: %w", d, err)
 	}
 	b := &blob{digest: d, size: desc.Size}
+	if finder, ok := repo.(SoundFinder); ok {
+		b.findSound = func(ctx context.Context) error { return finder.FindSound(ctx, desc) }
+	}
 	b.open = func(ctx context.Context) (io.ReadCloser, error) {
 		rc, err := repo.Fetch(ctx, desc)
 		if err != nil {
@@ -207,13 +220,16 @@ func (h *handler) sendVerifying(w http.ResponseWriter, r *http.Request, b *blob)
 }
 
 // judge turns the result of reading a whole blob into the client's answer, and
-// remembers corruption.
+// remembers corruption. Where there is another copy, who asks again gets that.
 func (h *handler) judge(ctx context.Context, b *blob, err error) error {
 	if err == nil {
 		return nil
 	}
 	if errors.Is(err, errCorrupt) {
 		h.verifier.record(b.key, bad)
+	}
+	if b.findSound != nil && ctx.Err() == nil && b.findSound(ctx) == nil {
+		h.log.WarnContext(ctx, "another copy is served from now on", "content", "blob "+b.digest.String())
 	}
 	return h.badBlob(ctx, b.digest, err)
 }

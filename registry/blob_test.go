@@ -412,6 +412,49 @@ func TestBlobResolver(t *testing.T) {
 	}
 }
 
+// redundant is a repository with a second copy of a blob.
+type redundant struct {
+	*repository
+	find func() error
+}
+
+func (r redundant) FindSound(context.Context, ocispec.Descriptor) error { return r.find() }
+
+// Where there is another copy, who comes back after the damaged one gets that.
+func TestBlobOfTwoCopies(t *testing.T) {
+	t.Parallel()
+	for name, newRepo := range readers {
+		for _, first := range []string{"", "Range: bytes=0-0"} {
+			repo := newRepo(t)
+			content := random(200 << 10)
+			d := digest.FromBytes(content)
+			repo.store(t, d, make([]byte, len(content)))
+			searches := 0
+			r := redundant{repo, func() error {
+				searches++
+				repo.store(t, d, content)
+				return nil
+			}}
+			url := serve(t, catalog{"h/r": r}, registry.Options{}) + "/v2/h/r/blobs/" + d.String()
+			var headers []string
+			if first != "" {
+				headers = []string{first}
+			}
+			if a := request(t, http.MethodGet, url, headers...); a.StatusCode == http.StatusOK && a.err == nil {
+				t.Errorf("%s: the damaged blob was sent as %d bytes", name, len(a.body))
+			}
+			for range 2 {
+				if a := request(t, http.MethodGet, url); a.StatusCode != http.StatusOK || !bytes.Equal(a.body, content) {
+					t.Errorf("%s: status %d with %d bytes, want the other copy", name, a.StatusCode, len(a.body))
+				}
+			}
+			if searches != 1 {
+				t.Errorf("%s: %d searches, want 1", name, searches)
+			}
+		}
+	}
+}
+
 // syncBuffer is a bytes.Buffer for concurrent writers.
 type syncBuffer struct {
 	mu  sync.Mutex

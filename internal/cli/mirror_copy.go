@@ -196,6 +196,7 @@ func (c *copying) execute(ctx context.Context, plan *mirror.Plan, to artifact.Lo
 	if err := plan.Execute(ctx, opts); err != nil {
 		return fmt.Errorf("mirror to %s: %w", to, c.explainAbsent(err))
 	}
+	c.warnDamaged(c.found)
 	return nil
 }
 

@@ -40,7 +40,8 @@ func parsePlatforms(words []string) ([]ocispec.Platform, error) {
 // lookups bounds what is looked for at once.
 const lookups = 8
 
-// findAll finds what refs name; media is read as one.
+// findAll finds what refs name; media is read as one, and what is damaged on one from
+// another.
 func (a *app) findAll(ctx context.Context, refs []string) ([]delivery.Found, error) {
 	lists := make([][]delivery.Found, len(refs))
 	g, gctx := errgroup.WithContext(ctx)

@@ -41,7 +41,9 @@ found, not only the first. It needs no network for media, and writes nothing.
 
 Media that carries some platforms only, a delta, or one volume of several says so
 itself: what is absent for such a reason is summed up, and is no damage. Several
-DIR are read as one: the volumes of a set, or a delta and what it builds on.
+DIR are read as one: the volumes of a set, a delta and what it builds on, or copies.
+Of what several have, one sound copy is enough; those found damaged before it are
+listed. Verify each DIR by itself to have every copy read.
 
 With --repair, what is damaged or missing on media is fetched again from SRC, and
 only that: a repository of a registry, HOST/REPO, or the directory of another copy.
@@ -74,10 +76,13 @@ type verified struct {
 	Platforms []string `json:"platforms,omitempty"`
 	// Absent sums up what is not there for a reason, by the reason that media gives.
 	Absent []absence `json:"absent,omitempty"`
-	// Pieces are segments of blobs that no volume has whole: they are here, and can
+	// Checked are segments of blobs that are not whole here which are what the label
+	// of their volume says. The label of other segments, Pieces, does not: they can
 	// only be checked together with those of other volumes.
-	Pieces     int   `json:"pieces,omitempty"`
-	PieceBytes int64 `json:"pieceBytes,omitempty"`
+	Checked      int   `json:"checkedPieces,omitempty"`
+	CheckedBytes int64 `json:"checkedPieceBytes,omitempty"`
+	Pieces       int   `json:"pieces,omitempty"`
+	PieceBytes   int64 `json:"pieceBytes,omitempty"`
 }
 
 type absence struct {
@@ -105,6 +110,8 @@ type verification struct {
 	Type      string     `json:"type"`
 	Artifacts []verified `json:"artifacts"`
 	Replaced  *replaced  `json:"replaced,omitempty"`
+	// Copies are damaged files of content that another of the directories has sound.
+	Copies []damagedCopy `json:"damagedCopies,omitempty"`
 }
 
 func (a *app) verify(ctx context.Context, refs []string, f verifyFlags) error {
@@ -147,6 +154,9 @@ func (a *app) verify(ctx context.Context, refs []string, f verifyFlags) error {
 		return err
 	}
 	doc.Artifacts = results
+	if len(refs) > 1 {
+		doc.Copies = damagedCopies(list)
+	}
 	return a.out.Result(doc, doc.text)
 }
 
@@ -165,12 +175,18 @@ func (v verification) text(w io.Writer) {
 		if len(v.Platforms) > 0 {
 			fmt.Fprintf(w, "  carried for %s only\n", strings.Join(v.Platforms, ", "))
 		}
+		if v.Checked > 0 {
+			fmt.Fprintf(w, "  as the label says: %s, %s; the volumes together prove it\n", count(v.Checked, "piece"), ui.Bytes(v.CheckedBytes))
+		}
 		if v.Pieces > 0 {
 			fmt.Fprintf(w, "  not checked: %s, %s; verify the volumes together to check them\n", count(v.Pieces, "piece"), ui.Bytes(v.PieceBytes))
 		}
 		for _, a := range v.Absent {
 			fmt.Fprintf(w, "  absent: %s, %s, %s\n", count(a.Blobs, "blob"), ui.Bytes(a.Bytes), ui.Value(a.Reason))
 		}
+	}
+	for _, c := range v.Copies {
+		fmt.Fprintf(w, "damaged: %s, %s, %s; another directory has it sound\n", c.Digest, ui.Bytes(c.Size), ui.Value(c.At))
 	}
 }
 
@@ -242,8 +258,9 @@ func (c check) one(ctx context.Context, f delivery.Found) (verified, *mirror.Dam
 	}
 	v.Blobs, v.Bytes, v.Absent = sum.Manifests+sum.Blobs, sum.Bytes, absences(sum.Absent)
 	for _, a := range sum.Absent {
-		n, bytes := carried.PiecesHere(a.Descriptor)
-		v.Pieces, v.PieceBytes = v.Pieces+n, v.PieceBytes+bytes
+		stated, unknown := carried.PiecesHere(a.Descriptor)
+		v.Checked, v.CheckedBytes = v.Checked+stated.Blobs, v.CheckedBytes+stated.Bytes
+		v.Pieces, v.PieceBytes = v.Pieces+unknown.Blobs, v.PieceBytes+unknown.Bytes
 	}
 	for _, p := range carried.Platforms {
 		v.Platforms = append(v.Platforms, mirror.FormatPlatform(p))

@@ -7,9 +7,11 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/sealift/sealift/internal/delivery"
+	"github.com/sealift/sealift/internal/layout"
 	"github.com/sealift/sealift/internal/ui"
 	"github.com/sealift/sealift/mirror"
 )
@@ -27,10 +29,16 @@ type damageError struct {
 // placeDamage adds to err, which is about damage of f, what the pieces belong to.
 func placeDamage(ctx context.Context, f delivery.Found, damage *mirror.DamageError, err error) error {
 	e := &damageError{err: err}
+	at := map[digest.Digest][]string{}
+	if f.Media != nil {
+		for _, flaw := range f.Media.Flaws() {
+			at[flaw.Blob.Digest] = append(at[flaw.Blob.Digest], flaw.Place())
+		}
+	}
 	for was, list := range map[string][]ocispec.Descriptor{"corrupt": damage.Corrupt, "unreadable": damage.Unreadable, "missing": damage.Missing} {
 		places := delivery.Places(ctx, f, list)
 		for _, d := range list {
-			e.pieces = append(e.pieces, ui.Damage{Artifact: f.Name, Digest: d.Digest.String(), Size: d.Size, Was: was, Of: placeText(places[d.Digest])})
+			e.pieces = append(e.pieces, ui.Damage{Artifact: f.Name, Digest: d.Digest.String(), Size: d.Size, Was: was, Of: placeText(places[d.Digest]), At: at[d.Digest]})
 		}
 	}
 	slices.SortStableFunc(e.pieces, func(a, b ui.Damage) int { return cmp.Compare(a.Was, b.Was) })
@@ -47,6 +55,9 @@ func (e *damageError) Lines() []string {
 		line := p.Was + ": " + p.Digest + ", " + ui.Bytes(p.Size)
 		if p.Of != "" {
 			line += ", " + p.Of
+		}
+		if len(p.At) > 0 {
+			line += ": " + strings.Join(p.At[:min(len(p.At), maxDamageShown)], "; ")
 		}
 		lines = append(lines, line)
 	}
@@ -77,4 +88,41 @@ func placeText(p delivery.Place) string {
 		text += " (" + ui.Value(p.Platform) + ")"
 	}
 	return text
+}
+
+// damagedCopy is a damaged file of content that another directory has sound.
+type damagedCopy struct {
+	Digest string `json:"digest"`
+	Size   int64  `json:"size"`
+	// At says which file it is, for people; Directory is where.
+	At        string `json:"at"`
+	Directory string `json:"directory"`
+}
+
+// damagedCopies returns what was found damaged on media where all of list was sound
+// in the end.
+func damagedCopies(list []delivery.Found) (copies []damagedCopy) {
+	seen := map[*layout.Layout]bool{nil: true}
+	for _, f := range list {
+		if seen[f.Media] {
+			continue
+		}
+		seen[f.Media] = true
+		for _, flaw := range f.Media.Flaws() {
+			copies = append(copies, damagedCopy{flaw.Blob.Digest.String(), flaw.Blob.Size, flaw.Place(), flaw.Dir})
+		}
+	}
+	return copies
+}
+
+// warnDamaged tells of damaged copies that others made up for.
+func (a *app) warnDamaged(list []delivery.Found) {
+	copies := damagedCopies(list)
+	for i, c := range copies {
+		if i == maxDamageShown {
+			a.out.Warn("and %d more damaged copies", len(copies)-i)
+			break
+		}
+		a.out.Warn("%s is damaged: %s; another sound copy was read", c.At, c.Digest)
+	}
 }

@@ -28,6 +28,7 @@ type Carried struct {
 	Set  *layout.LabelSet
 	Here []int
 
+	media  *layout.Layout
 	labels []layout.Label
 }
 
@@ -42,7 +43,7 @@ func CarriedOf(f Found) Carried {
 	if err != nil {
 		return Carried{}
 	}
-	c := Carried{labels: labels}
+	c := Carried{media: f.Media, labels: labels}
 	all := false // some media carries all platforms
 	bases, platforms := map[layout.LabelBase]bool{}, map[string]bool{}
 	for _, label := range labels {
@@ -95,22 +96,20 @@ func (c Carried) Elsewhere(d digest.Digest) []int {
 }
 
 // PiecesHere counts the segments that the volumes that are read have of a blob which
-// no volume has whole, and their bytes.
-func (c Carried) PiecesHere(d ocispec.Descriptor) (n int, bytes int64) {
-	if c.Set == nil {
-		return 0, 0
-	}
-	segments, ok := c.Set.Segments[d.Digest]
-	if !ok {
-		return 0, 0
-	}
-	for i, volume := range segments.Volumes {
-		if slices.Contains(c.Here, volume) {
-			n++
-			bytes += max(0, min(segments.Bytes, d.Size-int64(i)*segments.Bytes))
+// no volume has whole: those that a volume's label states a digest for, and those that
+// nothing can be said of before all volumes are there.
+func (c Carried) PiecesHere(d ocispec.Descriptor) (stated, unknown mirror.Amount) {
+	for _, label := range c.labels {
+		for _, p := range label.Set.Pieces(d) {
+			sum := &stated
+			if p.Digest == "" {
+				sum = &unknown
+			}
+			sum.Blobs++
+			sum.Bytes += p.Bytes
 		}
 	}
-	return n, bytes
+	return stated, unknown
 }
 
 // Reason says why a blob need not be there, "" when it must.
@@ -184,7 +183,11 @@ func (c Carried) Carries(platform ocispec.Platform) bool {
 
 // Expected says what a verification is to find of it.
 func (c Carried) Expected(progress mirror.Progress) mirror.VerifyOptions {
-	return mirror.VerifyOptions{Platforms: c.Platforms, Absent: c.Reason, Progress: progress}
+	opts := mirror.VerifyOptions{Platforms: c.Platforms, Absent: c.Reason, Progress: progress}
+	if c.media != nil {
+		opts.Segments = c.media.VerifySegments
+	}
+	return opts
 }
 
 // HostPlatforms returns those platforms of an app that an engine runs, in every

@@ -56,18 +56,20 @@ func (e *NotCarriedError) Unwrap() error { return errdef.ErrNotFound }
 
 // Gather returns what several searches found, in their order, each artifact once.
 // Media that has one artifact in common, as the volumes of a set do, is joined and
-// read as one. It fails with the damage of a name, and as [layout.Join] does.
+// read as one, and what is damaged on one is read from another. It fails with the damage
+// of a name that is sound nowhere, and as [layout.Join] does.
 func Gather(lists ...[]Found) ([]Found, error) {
-	var all []Found
+	var all, damaged []Found
 	var media []*layout.Layout
 	at := map[string]bool{}
 	shared := false
 	for _, f := range slices.Concat(lists...) {
-		if f.Damage != nil {
-			return nil, f.Damage
-		}
 		if f.Media != nil && (len(media) == 0 || media[len(media)-1] != f.Media) {
 			media = append(media, f.Media)
+		}
+		if f.Damage != nil {
+			damaged = append(damaged, f)
+			continue
 		}
 		key := f.Name + "@" + f.Descriptor.Digest.String()
 		shared = shared || at[key] && f.Media != nil
@@ -75,6 +77,12 @@ func Gather(lists ...[]Found) ([]Found, error) {
 			at[key] = true
 			all = append(all, f)
 		}
+	}
+	for _, f := range damaged {
+		if !slices.ContainsFunc(all, func(other Found) bool { return other.Name == f.Name && other.Media != nil }) {
+			return nil, f.Damage
+		}
+		shared = true
 	}
 	if !shared {
 		return all, nil

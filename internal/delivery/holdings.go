@@ -209,9 +209,8 @@ func sortPlatforms(list []ocispec.Platform) []ocispec.Platform {
 // out.
 type shelf []*layout.Layout
 
-// shelfOf returns the media of list. Where they can be joined they are, so that
-// segments of one blob come together; media on which one name stands for two
-// manifests, as latest may, cannot.
+// shelfOf returns the media of list, joined, so that segments of one blob come
+// together.
 func shelfOf(list []Found) shelf {
 	var s shelf
 	for _, f := range list {

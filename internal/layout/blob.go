@@ -115,17 +115,30 @@ func (p piece) open() (*os.File, error) {
 }
 
 // locate finds the files of a blob, in order: one that holds all of it in any
-// of the layout's directories, else its segments, wherever each is. Errors:
+// of the layout's directories, else its segments, wherever each is. A file that was
+// found to be damaged counts where there is no other. Errors:
 // errdef.ErrNotFound, [*SizeError], fs.ErrInvalid and artifact.ErrDamaged when
 // something else is in the blob's place, errdef.ErrInvalidDigest.
 func (l *Layout) locate(desc ocispec.Descriptor) ([]piece, error) {
 	if err := checkDescriptor(desc); err != nil {
 		return nil, err
 	}
+	pieces, err := l.locateBut(desc, l.flawed)
+	if err != nil && l.countFlaws() > 0 {
+		pieces, err = l.locateBut(desc, none)
+	}
+	return pieces, err
+}
+
+// none passes over no file.
+func none(_, _ string) bool { return false }
+
+// locateBut is locate without the files that skip answers for.
+func (l *Layout) locateBut(desc ocispec.Descriptor, skip func(dir, name string) bool) ([]piece, error) {
 	var failed error
 	found := map[int][]piece{}
 	for _, dir := range l.dirs {
-		whole, err := look(dir, desc, found)
+		whole, err := look(dir, desc, skip, found)
 		if err == nil {
 			return []piece{whole}, nil
 		}
@@ -140,15 +153,18 @@ func (l *Layout) locate(desc ocispec.Descriptor) ([]piece, error) {
 	return pieces, err
 }
 
-// look looks for a blob in one directory. What there is of its segments is
-// added to found when the blob is not there as one file.
-func look(dir string, desc ocispec.Descriptor, found map[int][]piece) (piece, error) {
+// look looks for a blob in one directory, passing over what skip answers for. What
+// there is of its segments is added to found when the blob is not there as one file.
+func look(dir string, desc ocispec.Descriptor, skip func(dir, name string) bool, found map[int][]piece) (piece, error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return piece{}, err
 	}
 	defer root.Close()
 	err = checkBlob(root, desc)
+	if err == nil && skip(dir, blobName(desc.Digest)) {
+		err = notFound("blob " + desc.Digest.String())
+	}
 	if err == nil {
 		return piece{dir: dir, name: blobName(desc.Digest), size: desc.Size}, nil
 	}
@@ -157,7 +173,9 @@ func look(dir string, desc ocispec.Descriptor, found map[int][]piece) (piece, er
 		return piece{}, listErr
 	}
 	for n, size := range segments {
-		found[n] = append(found[n], piece{dir: dir, name: segmentName(segmentsDir(desc.Digest), n), size: size})
+		if name := segmentName(segmentsDir(desc.Digest), n); !skip(dir, name) {
+			found[n] = append(found[n], piece{dir: dir, name: name, size: size})
+		}
 	}
 	return piece{}, err
 }
@@ -186,17 +204,15 @@ func checkBlob(root *os.Root, desc ocispec.Descriptor) error {
 
 // readManifest reads and verifies the bytes of a manifest. Every volume of a
 // set carries all manifests, so a damaged one is looked for in the others.
-func (l *Layout) readManifest(desc ocispec.Descriptor) ([]byte, error) {
+func (l *Layout) readManifest(ctx context.Context, desc ocispec.Descriptor) ([]byte, error) {
 	raw, err := l.readVerified(desc)
-	if err == nil || len(l.dirs) == 1 || errors.Is(err, errdef.ErrNotFound) {
+	if err == nil || len(l.dirs) == 1 || errors.Is(err, errdef.ErrNotFound) || desc.Size > artifact.MaxManifestBytes {
 		return raw, err
 	}
-	for _, dir := range l.dirs {
-		if raw, ok := (&Layout{dirs: []string{dir}}).readVerified(desc); ok == nil {
-			return raw, nil
-		}
+	if l.FindSound(ctx, desc) != nil {
+		return nil, err
 	}
-	return nil, err
+	return l.readVerified(desc)
 }
 
 func (l *Layout) readVerified(desc ocispec.Descriptor) ([]byte, error) {

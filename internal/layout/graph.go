@@ -203,7 +203,7 @@ func (g *graph) walk(ctx context.Context, l *Layout) error {
 		if !isManifest(next.mediaType) || g.nodes[next.digest] != nil || absent[next] || checkDescriptor(next.descriptor()) != nil {
 			continue
 		}
-		n := g.add(l, next)
+		n := g.add(ctx, l, next)
 		if n == nil {
 			absent[next] = true
 			continue
@@ -213,13 +213,13 @@ func (g *graph) walk(ctx context.Context, l *Layout) error {
 		}
 		queue = append(queue, n.children...)
 	}
-	return nil
+	return ctx.Err() // or a manifest would count as damaged that nobody had the time to look for elsewhere
 }
 
 // add reads one manifest. One that is not there is passed over: the layout is
 // sparse.
-func (g *graph) add(l *Layout, k link) *node {
-	n, err := l.node(k.descriptor())
+func (g *graph) add(ctx context.Context, l *Layout, k link) *node {
+	n, err := l.node(ctx, k.descriptor())
 	if errors.Is(err, errdef.ErrNotFound) {
 		return nil
 	}
@@ -245,14 +245,14 @@ func (g *graph) count(n *node) error {
 }
 
 // node reads and parses one manifest, once: what a digest names cannot change.
-func (l *Layout) node(desc ocispec.Descriptor) (*node, error) {
+func (l *Layout) node(ctx context.Context, desc ocispec.Descriptor) (*node, error) {
 	l.mu.Lock()
 	n := l.nodes[desc.Digest]
 	l.mu.Unlock()
 	if n != nil && n.desc.Size == desc.Size {
 		return n, nil
 	}
-	raw, err := l.readManifest(desc)
+	raw, err := l.readManifest(ctx, desc)
 	if err != nil {
 		return nil, err
 	}
@@ -324,6 +324,7 @@ func (g *graph) closure(repository string) *closure {
 	for _, desc := range roots {
 		queue = append(queue, desc.Digest)
 	}
+	queue = append(queue, g.view.contested[repository]...)
 	if repository == g.view.local {
 		for _, desc := range g.view.untagged {
 			queue = append(queue, desc.Digest)

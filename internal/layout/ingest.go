@@ -38,31 +38,33 @@ import (
 // goes on after the blob's end. A reader that ends early is
 // io.ErrUnexpectedEOF.
 func (w *Writer) Ingest(ctx context.Context, desc ocispec.Descriptor, open func(ctx context.Context, offset int64) (io.ReadCloser, error)) error {
-	return w.ingest(ctx, desc, 0, keepAll, open)
+	_, err := w.ingest(ctx, desc, shape{}, open)
+	return err
 }
 
 // IngestSegments is [Writer.Ingest] for a blob that is larger than a volume:
 // all of it is read and hashed, and of its segments of segmentBytes those are
 // stored that keep answers for, by their numbers from 0. None of them becomes
 // visible before the whole had the digest; they are then beside those that are
-// there already. Nothing is read when all of them are. What segments of another
-// size were there is removed. Errors, besides those of Ingest:
+// there already, which are hashed in their places as far as there is none missing
+// before them. What segments of another size were there is removed.
+//
+// It returns the digest of each segment that is kept, by its number, "" for the
+// rest, and nil when the blob is whole here. Errors, besides those of Ingest:
 // errdef.ErrSizeExceedsLimit when a segment is larger than a file may be, or the
 // blob has more than 10,000 of them.
-func (w *Writer) IngestSegments(ctx context.Context, desc ocispec.Descriptor, segmentBytes int64, keep func(n int) bool, open func(ctx context.Context, offset int64) (io.ReadCloser, error)) error {
+func (w *Writer) IngestSegments(ctx context.Context, desc ocispec.Descriptor, segmentBytes int64, keep func(n int) bool, open func(ctx context.Context, offset int64) (io.ReadCloser, error)) ([]digest.Digest, error) {
 	if segmentBytes <= 0 {
-		return fmt.Errorf("ingest blob %s: segments of %d bytes: %w", desc.Digest, segmentBytes, fs.ErrInvalid)
+		return nil, fmt.Errorf("ingest blob %s: segments of %d bytes: %w", desc.Digest, segmentBytes, fs.ErrInvalid)
 	}
-	return w.ingest(ctx, desc, segmentBytes, keep, open)
+	return w.ingest(ctx, desc, shape{segmentBytes, keep, true}, open)
 }
-
-func keepAll(int) bool { return true }
 
 // Push writes one blob from its beginning, as [Writer.Ingest] does. What an
 // interrupted Ingest left of it is overwritten. r is not read when the blob is
 // there.
 func (w *Writer) Push(ctx context.Context, desc ocispec.Descriptor, r io.Reader) error {
-	return w.store(ctx, desc, 0, keepAll, func(ctx context.Context, in *ingestion) error {
+	return w.store(ctx, desc, shape{}, func(ctx context.Context, in *ingestion) error {
 		if err := in.discard(); err != nil {
 			return err
 		}
@@ -114,22 +116,27 @@ func (w *Writer) deleteAlone(ctx context.Context, d digest.Digest) error {
 	return nil
 }
 
-func (w *Writer) ingest(ctx context.Context, desc ocispec.Descriptor, segment int64, keep func(int) bool, open func(context.Context, int64) (io.ReadCloser, error)) error {
-	return w.store(ctx, desc, segment, keep, func(ctx context.Context, in *ingestion) error {
+func (w *Writer) ingest(ctx context.Context, desc ocispec.Descriptor, s shape, open func(context.Context, int64) (io.ReadCloser, error)) (digests []digest.Digest, err error) {
+	err = w.store(ctx, desc, s, func(ctx context.Context, in *ingestion) error {
 		resumed, err := in.run(ctx, true, open)
 		if wrong := (*DigestError)(nil); resumed && errors.As(err, &wrong) {
 			_, err = in.run(ctx, false, open)
 		}
+		digests = in.digests
 		return err
 	})
+	if err != nil {
+		return nil, err
+	}
+	return digests, nil
 }
 
 // store runs write for a blob that is missing, with no other of its digest
 // beside it.
-func (w *Writer) store(ctx context.Context, desc ocispec.Descriptor, segment int64, keep func(int) bool, write func(context.Context, *ingestion) error) error {
+func (w *Writer) store(ctx context.Context, desc ocispec.Descriptor, s shape, write func(context.Context, *ingestion) error) error {
 	err := checkDescriptor(desc)
 	if err == nil {
-		err = w.storeAlone(ctx, desc, segment, keep, write)
+		err = w.storeAlone(ctx, desc, s, write)
 	}
 	if err != nil {
 		return fmt.Errorf("ingest blob %s: %w", desc.Digest, err)
@@ -137,7 +144,7 @@ func (w *Writer) store(ctx context.Context, desc ocispec.Descriptor, segment int
 	return nil
 }
 
-func (w *Writer) storeAlone(ctx context.Context, desc ocispec.Descriptor, segment int64, keep func(int) bool, write func(context.Context, *ingestion) error) error {
+func (w *Writer) storeAlone(ctx context.Context, desc ocispec.Descriptor, s shape, write func(context.Context, *ingestion) error) error {
 	release, err := w.claim(ctx, desc.Digest)
 	if err != nil {
 		return err
@@ -148,16 +155,16 @@ func (w *Writer) storeAlone(ctx context.Context, desc ocispec.Descriptor, segmen
 	} else if ok {
 		return w.disk.discardPartial(desc.Digest)
 	}
-	if segment, err = w.segmentBytes(desc.Size, segment); err != nil {
+	if s.segment, err = w.segmentBytes(desc.Size, s.segment); err != nil {
 		return err
 	}
-	in, err := newIngestion(w.disk, desc, segment, keep)
+	in, err := newIngestion(w.disk, desc, s)
 	if err != nil {
 		return err
 	}
 	if done, err := in.stored(); err != nil {
 		return err
-	} else if done {
+	} else if done && in.digests == nil {
 		return w.disk.discardPartial(desc.Digest)
 	}
 	if err := in.prepare(); err != nil {

@@ -44,17 +44,36 @@ type ingestion struct {
 	spans []span
 	// The directories of the segments; both are "" for a blob in one file.
 	partialDir, finalDir string
+	digests              []digest.Digest // of the segments that are kept; nil when nobody wants them
 }
 
-// newIngestion plans where a blob is stored: in one file when segment is 0,
-// else in segments of that many bytes.
-func newIngestion(d *disk, desc ocispec.Descriptor, segment int64, keep func(int) bool) (*ingestion, error) {
+// hash returns what the bytes of the blob go through.
+func (in *ingestion) hash() hash.Hash {
+	whole := in.desc.Digest.Algorithm().Hash()
+	if in.digests == nil {
+		return whole
+	}
+	return &segmentHash{Hash: whole, in: in}
+}
+
+// shape is how a blob is stored: in one file when segment is 0, else in segments
+// of that many bytes.
+type shape struct {
+	segment int64
+	keep    func(n int) bool // nil for all
+	sum     bool             // the digests of those that are kept are wanted
+}
+
+func (s shape) keeps(n int) bool { return s.keep == nil || s.keep(n) }
+
+// newIngestion plans where a blob is stored.
+func newIngestion(d *disk, desc ocispec.Descriptor, s shape) (*ingestion, error) {
 	in := &ingestion{disk: d, desc: desc}
-	if segment == 0 || desc.Size == 0 {
-		in.spans = []span{{partial: partialName(desc.Digest), final: blobName(desc.Digest), size: desc.Size, keep: keep(0)}}
+	if s.segment == 0 || desc.Size == 0 {
+		in.spans = []span{{partial: partialName(desc.Digest), final: blobName(desc.Digest), size: desc.Size, keep: s.keeps(0)}}
 		return in, nil
 	}
-	count, err := segmentCount(desc.Size, segment)
+	count, err := segmentCount(desc.Size, s.segment)
 	if err != nil {
 		return nil, err
 	}
@@ -63,8 +82,11 @@ func newIngestion(d *disk, desc ocispec.Descriptor, segment int64, keep func(int
 	for n := range in.spans {
 		in.spans[n] = span{
 			partial: segmentName(in.partialDir, n), final: segmentName(in.finalDir, n),
-			size: segmentSize(desc.Size, segment, n), keep: keep(n),
+			size: segmentSize(desc.Size, s.segment, n), keep: s.keeps(n),
 		}
+	}
+	if s.sum {
+		in.digests = make([]digest.Digest, count)
 	}
 	return in, nil
 }
@@ -150,7 +172,7 @@ func (in *ingestion) tidy(dir string, belongs func(s span, size int64) bool) err
 // disk is continued when it is to be trusted so far, else overwritten; resumed
 // tells whether there was any.
 func (in *ingestion) run(ctx context.Context, trust bool, open func(context.Context, int64) (io.ReadCloser, error)) (resumed bool, err error) {
-	h := in.desc.Digest.Algorithm().Hash()
+	h := in.hash()
 	var offset int64
 	if trust {
 		if offset, err = in.rehash(ctx, h); err != nil {

@@ -10,8 +10,8 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// ConflictError says that two volumes give one name to two manifests. They are
-// not of one set, or of two states of it.
+// ConflictError says that two volumes give the name that was asked for to two
+// manifests. They are not of one set, or of two states of it.
 type ConflictError struct {
 	Name string
 	// Dirs are the volumes, Digests what each says the name stands for.
@@ -28,34 +28,37 @@ func (e *ConflictError) Error() string {
 // volumes of a set, in any order. Its index has the entries of all as they are
 // now, each once. A blob is found on whichever volume has it, its segments on
 // several; a manifest that is damaged on one is read from another. Of several
-// copies of another blob the first of the right size counts, unread: a damaged one
-// hides the others until it is repaired or its volume is left out. A volume
+// copies of another blob the first of the right size counts, unread, until somebody
+// finds it damaged and asks for another, see [Layout.FindSound]. A volume
 // that is taken away is an error for what only it has. Entries without a full
-// name are in the repository of the first. Errors: [*ConflictError], fs.ErrInvalid
-// when there is nothing to join.
+// name are in the repository of the first. A name that stands for two manifests is
+// listed and resolves to none, [*ConflictError]; both are there by their digests.
+// Errors: fs.ErrInvalid when there is nothing to join.
 func Join(layouts ...*Layout) (*Layout, error) {
 	if len(layouts) == 0 {
 		return nil, fmt.Errorf("join layouts: none given: %w", fs.ErrInvalid)
 	}
 	var dirs []string
 	var all []ocispec.Descriptor
-	named, seen := map[string]int{}, map[string]bool{}
-	views := make([]*view, len(layouts))
+	named, seen, conflicts := map[string]int{}, map[string]bool{}, map[string]*conflict{}
 	for i, l := range layouts {
-		views[i] = l.current()
-		for name, desc := range views[i].names {
+		v := l.current()
+		for name, desc := range v.names {
 			other, ok := named[name]
 			if !ok {
 				named[name] = i
 				continue
 			}
-			if was := views[other].names[name]; was.Digest != desc.Digest {
-				return nil, &ConflictError{
+			if was := layouts[other].current().names[name]; was.Digest != desc.Digest {
+				clash(conflicts, name, &ConflictError{
 					Name: name, Dirs: [2]string{layouts[other].Dir(), l.Dir()}, Digests: [2]digest.Digest{was.Digest, desc.Digest},
-				}
+				})
 			}
 		}
-		entries, err := views[i].counting(seen)
+		for name, c := range v.conflicts { // of volumes that were joined before
+			clash(conflicts, name, c.err, c.digests...)
+		}
+		entries, err := v.counting(seen)
 		if err != nil {
 			return nil, fmt.Errorf("join layout %s: %w", l.Dir(), err)
 		}
@@ -67,7 +70,22 @@ func Join(layouts ...*Layout) (*Layout, error) {
 		}
 	}
 	sortEntries(all)
-	return newLayout(all, dirs...), nil
+	joined := newLayout(all, dirs...)
+	joined.conflicts = conflicts
+	return joined, nil
+}
+
+// conflict is a name that stands for several manifests.
+type conflict struct {
+	err     *ConflictError  // the first two of them
+	digests []digest.Digest // all, some more than once
+}
+
+func clash(conflicts map[string]*conflict, name string, err *ConflictError, more ...digest.Digest) {
+	if conflicts[name] == nil {
+		conflicts[name] = &conflict{err: err}
+	}
+	conflicts[name].digests = append(append(conflicts[name].digests, err.Digests[:]...), more...)
 }
 
 // counting returns the entries that are not in seen, and adds them to it. Those

@@ -4,7 +4,10 @@ import (
 	"bytes"
 	"errors"
 	"io/fs"
+	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -40,7 +43,7 @@ func volumes(t *testing.T) (dirs []string, small, large ocispec.Descriptor, blob
 		w := writer(t, s.dir)
 		src := &source{content: blob}
 		keep := func(n int) bool { return n%2 == volume }
-		if err := w.IngestSegments(t.Context(), large, 1000, keep, src.open); err != nil {
+		if _, err := w.IngestSegments(t.Context(), large, 1000, keep, src.open); err != nil {
 			t.Fatal(err)
 		}
 		left := []ocispec.Descriptor{small, describe("", []byte("layer of db"))}[volume]
@@ -117,36 +120,104 @@ func TestJoinPrefersWhatIsSound(t *testing.T) {
 	if err := l.Damage(t.Context()); err != nil {
 		t.Errorf("Damage = %v", err)
 	}
+	fetch(t, l.Repository(shop), desc)
+	if flaws := l.Flaws(); len(flaws) != 1 || flaws[0].Blob.Digest != desc.Digest || flaws[0].Dir != dirs[0] {
+		t.Errorf("Flaws = %v, want the manifest in %s", flaws, dirs[0])
+	}
 	fetch(t, l, small)
 	if !bytes.Equal(fetch(t, l, large), blob) {
 		t.Error("segments of two volumes are not the blob")
 	}
 }
 
+// A name that stands for two manifests is an error for who asks for it, and for
+// nobody else.
 func TestJoinConflict(t *testing.T) {
 	t.Parallel()
+	const other = "registry.example.com/a/other:1.0.0"
 	var layouts []*layout.Layout
-	var digests [2]digest.Digest
+	var digests, alone [2]digest.Digest
 	for i, text := range []string{"one", "two"} {
 		w := writer(t, t.TempDir())
-		desc := image(t, w, text)
-		digests[i] = desc.Digest
+		desc, own := image(t, w, text), image(t, w, "only on "+text)
+		digests[i], alone[i] = desc.Digest, own.Digest
 		setRoot(t, w, oneName, "one-1.0.0", desc)
+		setRoot(t, w, []string{other, "registry.example.com/b/own:1.0.0"}[i], "own-1.0.0", own) // an alias for two
 		commit(t, w)
 		layouts = append(layouts, w.Layout)
 	}
-	_, err := layout.Join(layouts...)
-	var conflict *layout.ConflictError
-	if !errors.As(err, &conflict) || conflict.Digests != digests {
-		t.Fatalf("Join = %v, want a ConflictError of %v", err, digests)
+	joined, err := layout.Join(layouts...)
+	if err != nil {
+		t.Fatal(err)
 	}
-	for _, want := range []string{digests[0].String(), digests[1].String(), layouts[0].Dir(), layouts[1].Dir()} {
-		if !bytes.Contains([]byte(err.Error()), []byte(want)) {
-			t.Errorf("%q does not name %s", err, want)
+	again, err := layout.Join(joined, layouts[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	repository, tag, _ := strings.Cut(oneName, ":")
+	for _, l := range []*layout.Layout{joined, again} {
+		_, byName := l.Resolve(t.Context(), oneName)
+		_, byTag := l.Repository(repository).Resolve(t.Context(), tag)
+		for _, err := range []error{byName, byTag} {
+			var conflict *layout.ConflictError
+			if !errors.As(err, &conflict) || conflict.Digests != digests {
+				t.Fatalf("Resolve = %v, want a ConflictError of %v", err, digests)
+			}
+			for _, want := range []string{oneName, digests[0].String(), digests[1].String(), layouts[0].Dir(), layouts[1].Dir()} {
+				if !strings.Contains(err.Error(), want) {
+					t.Errorf("%q does not name %s", err, want)
+				}
+			}
+		}
+		if got := tags(t, l.Repository(repository), ""); !slices.Contains(got, tag) {
+			t.Errorf("Tags = %v, want %s among them", got, tag)
+		}
+		for _, d := range digests {
+			desc, err := l.Repository(repository).Resolve(t.Context(), d.String())
+			if err != nil {
+				t.Fatalf("by digest: %v", err)
+			}
+			fetch(t, l.Repository(repository), desc)
+		}
+		if got, err := l.Resolve(t.Context(), other); err != nil || got.Digest != alone[0] {
+			t.Errorf("Resolve(%s) = %v, %v, want %s", other, got.Digest, err, alone[0])
+		}
+		var conflict *layout.ConflictError
+		if _, err := l.Resolve(t.Context(), "own-1.0.0"); !errors.As(err, &conflict) {
+			t.Errorf("Resolve of an alias for two = %v, want a ConflictError", err)
 		}
 	}
 	if _, err := layout.Join(); !errors.Is(err, fs.ErrInvalid) {
 		t.Errorf("Join of nothing = %v, want %v", err, fs.ErrInvalid)
+	}
+}
+
+// Bare tags, as other tools write them, are contested too.
+func TestJoinConflictOfBareTags(t *testing.T) {
+	t.Parallel()
+	var layouts []*layout.Layout
+	for _, text := range []string{"old", "new"} {
+		dir := filepath.Join(t.TempDir(), "images")
+		desc := describe(ocispec.MediaTypeImageManifest, []byte(`{"schemaVersion":2,"annotations":{"x":"`+text+`"}}`))
+		entry := `{"mediaType":"` + desc.MediaType + `","digest":"` + desc.Digest.String() + `","size":` + strconv.FormatInt(desc.Size, 10) +
+			`,"annotations":{"org.opencontainers.image.ref.name":"latest"}}`
+		write(t, []byte(`{"imageLayoutVersion":"1.0.0"}`), dir, "oci-layout")
+		write(t, []byte(`{"schemaVersion":2,"manifests":[`+entry+`]}`), dir, "index.json")
+		write(t, []byte(`{"schemaVersion":2,"annotations":{"x":"`+text+`"}}`), dir, "blobs", "sha256", desc.Digest.Encoded())
+		layouts = append(layouts, open(t, dir))
+	}
+	l, err := layout.Join(layouts...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var conflict *layout.ConflictError
+	if _, err := l.Repository("images").Resolve(t.Context(), "latest"); !errors.As(err, &conflict) {
+		t.Fatalf("Resolve = %v, want a ConflictError", err)
+	}
+	for _, d := range conflict.Digests {
+		if _, err := l.Repository("images").Resolve(t.Context(), d.String()); err != nil {
+			t.Errorf("by digest: %v", err)
+		}
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"oras.land/oras-go/v2/errdef"
 )
 
@@ -28,11 +29,13 @@ const (
 	maxLabelBytes = 64 << 20
 	maxVolumes    = 10_000
 
-	maxLabelRoots     = 100_000
 	maxLabelPlatforms = 100   // of a root, as in an inventory
 	maxLabelBase      = 1_000 // of a root
 	maxBaseNameBytes  = 512
 )
+
+// MaxLabelRoots is how many roots a label tells of.
+const MaxLabelRoots = 100_000
 
 // labelPlatformRegexp is the grammar of platforms; the label is shown to people.
 var labelPlatformRegexp = regexp.MustCompile(`^[a-z0-9]+/[a-z0-9_]+(/[a-z0-9.]+)?$`)
@@ -44,7 +47,7 @@ var labelPlatformRegexp = regexp.MustCompile(`^[a-z0-9]+/[a-z0-9_]+(/[a-z0-9.]+)
 type Label struct {
 	// Tool is the program that wrote it last, as "sealift 1.0.0".
 	Tool string
-	// Roots are sorted by name.
+	// Roots are sorted by name and digest.
 	Roots []LabelRoot
 	// Left are the blobs that deltas have left and that are not here, sorted: nothing
 	// else is excused by a base.
@@ -94,16 +97,75 @@ type LabelSegments struct {
 	Bytes int64 `json:"bytes"`
 	// Volumes holds, for each segment, the number of its volume.
 	Volumes []int `json:"volumes"`
+	// Digests holds those of the segments on this volume, by their numbers, and ""
+	// for the rest. It is empty on media that does not say.
+	Digests []digest.Digest `json:"digests,omitempty"`
+}
+
+func (s LabelSegments) check(volumes int) error {
+	if s.Bytes <= 0 || len(s.Volumes) > maxSegments || slices.ContainsFunc(s.Volumes, func(n int) bool { return n < 1 || n > volumes }) {
+		return errors.New("on volumes that are not there")
+	}
+	if len(s.Digests) > 0 && len(s.Digests) != len(s.Volumes) {
+		return fmt.Errorf("%d digests of %d segments", len(s.Digests), len(s.Volumes))
+	}
+	for _, d := range s.Digests {
+		if d == "" {
+			continue
+		}
+		if err := checkDigest(d); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// LabelPiece is a segment that is said to be on a volume.
+type LabelPiece struct {
+	Segment int // counted from 0
+	Bytes   int64
+	Digest  digest.Digest // "" when the label does not state it
+}
+
+// Pieces returns the segments of a blob that the volume with this label has, in
+// order, and none where what is said of them cannot be.
+func (s *LabelSet) Pieces(desc ocispec.Descriptor) (list []LabelPiece) {
+	if s == nil {
+		return nil
+	}
+	segments, ok := s.Segments[desc.Digest]
+	if !ok {
+		return nil
+	}
+	if n, err := segmentCount(desc.Size, segments.Bytes); err != nil || n != len(segments.Volumes) {
+		return nil
+	}
+	for n, volume := range segments.Volumes {
+		if volume != s.Volume {
+			continue
+		}
+		p := LabelPiece{Segment: n, Bytes: segmentSize(desc.Size, segments.Bytes, n)}
+		if len(segments.Digests) > 0 {
+			p.Digest = segments.Digests[n]
+		}
+		list = append(list, p)
+	}
+	return list
 }
 
 // Root returns what the label says of a root, and false when it says nothing of it
-// or speaks of another digest under its name.
+// or speaks of another digest under its name. Roots have to be sorted, as those of a
+// label that was read are.
 func (l Label) Root(name string, d digest.Digest) (LabelRoot, bool) {
-	i := slices.IndexFunc(l.Roots, func(r LabelRoot) bool { return r.Name == name && r.Digest == d })
-	if i < 0 {
+	i, found := slices.BinarySearchFunc(l.Roots, LabelRoot{Name: name, Digest: d}, compareRoots)
+	if !found {
 		return LabelRoot{}, false
 	}
 	return l.Roots[i], true
+}
+
+func compareRoots(a, b LabelRoot) int {
+	return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Digest, b.Digest))
 }
 
 // On returns the numbers of the volumes that hold d, none when the label does not
@@ -156,7 +218,7 @@ type labelList []LabelRoot
 // UnmarshalJSON implements json.Unmarshaler.
 func (l *labelList) UnmarshalJSON(raw []byte) error {
 	*l = nil
-	err := decodeList(raw, maxLabelRoots, func(r LabelRoot) error {
+	err := decodeList(raw, MaxLabelRoots, func(r LabelRoot) error {
 		*l = append(*l, r)
 		return r.check()
 	})
@@ -192,7 +254,7 @@ func ParseLabel(raw []byte) (Label, error) {
 }
 
 func (l Label) check() error {
-	if len(l.Roots) > maxLabelRoots {
+	if len(l.Roots) > MaxLabelRoots {
 		return fmt.Errorf("label of %d roots: %w", len(l.Roots), errdef.ErrSizeExceedsLimit)
 	}
 	for _, r := range l.Roots {
@@ -268,8 +330,8 @@ func (s *LabelSet) check() error {
 		if err := checkDigest(d); err != nil {
 			return err
 		}
-		if segments.Bytes <= 0 || len(segments.Volumes) > maxVolumes || slices.ContainsFunc(segments.Volumes, func(n int) bool { return n < 1 || n > len(s.Volumes) }) {
-			return fmt.Errorf("segments of blob %s on volumes that are not there", d)
+		if err := segments.check(len(s.Volumes)); err != nil {
+			return fmt.Errorf("segments of blob %s: %w", d, err)
 		}
 	}
 	return nil
@@ -277,7 +339,7 @@ func (s *LabelSet) check() error {
 
 // sort makes the same label of the same facts.
 func (l *Label) sort() {
-	slices.SortFunc(l.Roots, func(a, b LabelRoot) int { return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Digest, b.Digest)) })
+	slices.SortStableFunc(l.Roots, compareRoots)
 	for i := range l.Roots {
 		slices.Sort(l.Roots[i].Platforms)
 		slices.SortFunc(l.Roots[i].Base, func(a, b LabelBase) int { return cmp.Or(cmp.Compare(a.Digest, b.Digest), cmp.Compare(a.Name, b.Name)) })

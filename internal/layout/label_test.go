@@ -33,7 +33,7 @@ func fullLabel() layout.Label {
 		Left: []digest.Digest{labelC},
 		Set: &layout.LabelSet{
 			ID: "4f1c", Volume: 2, Capacity: 4_700_000_000, FileBytes: 1 << 30, Volumes: [][]digest.Digest{blobs, {}, {}},
-			Segments: map[digest.Digest]layout.LabelSegments{labelC: {Bytes: 1 << 30, Volumes: []int{3, 2, 3}}},
+			Segments: map[digest.Digest]layout.LabelSegments{labelC: {Bytes: 1 << 30, Volumes: []int{3, 2, 3}, Digests: []digest.Digest{"", labelA, ""}}},
 		},
 	}
 }
@@ -138,6 +138,9 @@ func TestLabelRefuses(t *testing.T) {
 		{"too many volumes", head + `"set":{"id":"x","volume":1,"volumes":[` + strings.Repeat("[],", 10_000) + `[]]}}`, errdef.ErrSizeExceedsLimit},
 		{"blob that is no digest", head + `"set":{"id":"x","volume":1,"volumes":[["x"]]}}`, errdef.ErrInvalidDigest},
 		{"segments on a volume beyond the last", head + `"set":{"id":"x","volume":1,"volumes":[[]],"segments":{"` + labelA.String() + `":{"bytes":1,"volumes":[2]}}}}`, nil},
+		{"segment digests for others", head + `"set":{"id":"x","volume":1,"volumes":[[]],"segments":{"` + labelA.String() + `":{"bytes":1,"volumes":[1],"digests":["",""]}}}}`, nil},
+		{"segment digest that is a path", head + `"set":{"id":"x","volume":1,"volumes":[[]],"segments":{"` + labelA.String() + `":{"bytes":1,"volumes":[1],"digests":["sha256:../../x"]}}}}`, errdef.ErrInvalidDigest},
+		{"too many segments", head + `"set":{"id":"x","volume":1,"volumes":[[]],"segments":{"` + labelA.String() + `":{"bytes":1,"volumes":[` + strings.Repeat("1,", 10_000) + `1]}}}}`, nil},
 		{"segments of no size", head + `"set":{"id":"x","volume":1,"volumes":[[]],"segments":{"` + labelA.String() + `":{"bytes":0,"volumes":[1]}}}}`, nil},
 	}
 	for _, tt := range tests {

@@ -60,6 +60,11 @@ type Layout struct {
 	view    *view                   // of entries, made when needed
 	nodes   map[digest.Digest]*node // manifests read so far
 	labels  []func() (Label, error) // of the volumes, each read when first asked for
+	flaws   map[pieceKey]*PieceError
+
+	conflicts map[string]*conflict // by name, of volumes that were joined
+
+	searching chan struct{} // held by who looks for a sound copy
 }
 
 // Root is a manifest with a full name: a release, an image, a signature of the
@@ -101,7 +106,7 @@ func open(dir string) (*Layout, error) {
 }
 
 func newLayout(manifests []ocispec.Descriptor, dirs ...string) *Layout {
-	return &Layout{dirs: dirs, limits: defaultGraphLimits, entries: newEntries(manifests), nodes: map[digest.Digest]*node{}}
+	return &Layout{dirs: dirs, limits: defaultGraphLimits, entries: newEntries(manifests), nodes: map[digest.Digest]*node{}, searching: make(chan struct{}, 1)}
 }
 
 // checkLayoutFile accepts version 1.0.0, the only one there is.
@@ -132,7 +137,7 @@ func (l *Layout) current() *view {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.view == nil {
-		l.view = newView(l.entries.manifests(), localName(l.Dir()))
+		l.view = newView(l.entries.manifests(), localName(l.Dir()), l.conflicts)
 	}
 	return l.view
 }
@@ -182,13 +187,16 @@ func (l *Layout) Repository(name string) *Repository {
 // alias, a bare tag), by digest, or by HOST/REPOSITORY@DIGEST. Of several
 // entries with one name the last counts, as it does for other tools. Errors:
 // errdef.ErrNotFound, also when the manifest itself is not in the layout;
-// [*SizeError] when it is damaged in an obvious way.
+// [*SizeError] when it is damaged in an obvious way; [*ConflictError].
 func (l *Layout) Resolve(ctx context.Context, reference string) (ocispec.Descriptor, error) {
 	if repository, d, ok := strings.Cut(reference, "@"); ok {
 		if name, _, tagged := splitName(repository); tagged {
 			repository = name
 		}
 		return l.Repository(repository).Resolve(ctx, d)
+	}
+	if c := l.current().conflicts[reference]; c != nil {
+		return ocispec.Descriptor{}, fmt.Errorf("resolve: %w", c.err)
 	}
 	desc, ok := l.current().names[reference]
 	if !ok {

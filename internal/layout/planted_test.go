@@ -114,7 +114,7 @@ func TestPlantedPartial(t *testing.T) {
 				src := &source{content: whole}
 				var err error
 				if segment > 0 {
-					err = w.IngestSegments(t.Context(), desc, segment, func(int) bool { return true }, src.open)
+					_, err = w.IngestSegments(t.Context(), desc, segment, func(int) bool { return true }, src.open)
 				} else {
 					err = w.Ingest(t.Context(), desc, src.open)
 				}

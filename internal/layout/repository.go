@@ -65,11 +65,15 @@ func (r *Repository) Exists(ctx context.Context, desc ocispec.Descriptor) (bool,
 // Resolve finds a manifest of the repository by tag or digest. Blobs are not
 // found, see [Repository.Blob]. The descriptor has the manifest's own media
 // type and its size on the disk. Errors: errdef.ErrNotFound, also when the
-// layout lacks the manifest; [*ManifestError] when it is there and damaged.
+// layout lacks the manifest; [*ManifestError] when it is there and damaged;
+// [*ConflictError].
 func (r *Repository) Resolve(ctx context.Context, reference string) (ocispec.Descriptor, error) {
 	g, c, err := r.load(ctx)
 	if err != nil {
 		return ocispec.Descriptor{}, err
+	}
+	if other := g.view.conflict(r.name, reference); other != nil {
+		return ocispec.Descriptor{}, fmt.Errorf("resolve: %w", other.err)
 	}
 	d := digest.Digest(reference)
 	if desc, ok := c.tags[reference]; ok {

@@ -147,8 +147,8 @@ func assemble(desc ocispec.Descriptor, found map[int][]piece) ([]piece, error) {
 		return nil, &SizeError{Digest: desc.Digest, Want: desc.Size, Got: got}
 	}
 	count, err := segmentCount(desc.Size, segment)
-	if err != nil {
-		return nil, err
+	if err != nil { // what is there is cut, and nothing to go by
+		return nil, notFound("blob " + desc.Digest.String())
 	}
 	if len(fit) < count {
 		return nil, notFound(fmt.Sprintf("all of blob %s but segments %v", desc.Digest, slices.Sorted(maps.Keys(fit))))
@@ -169,7 +169,7 @@ func (l *Layout) Segments(_ context.Context, desc ocispec.Descriptor) ([]int, er
 	}
 	found := map[int][]piece{}
 	for _, dir := range l.dirs {
-		if _, err := look(dir, desc, found); err == nil {
+		if _, err := look(dir, desc, none, found); err == nil {
 			return nil, nil
 		} else if !unusable(err) {
 			return nil, err

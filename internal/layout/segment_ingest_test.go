@@ -6,9 +6,11 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/opencontainers/go-digest"
 	"oras.land/oras-go/v2/content"
 	"oras.land/oras-go/v2/errdef"
 )
@@ -25,7 +27,20 @@ func TestIngestSegments(t *testing.T) {
 		for _, n := range keep {
 			kept[n] = true
 		}
-		return src, w.IngestSegments(t.Context(), desc, 1000, func(n int) bool { return kept[n] }, src.open)
+		got, err := w.IngestSegments(t.Context(), desc, 1000, func(n int) bool { return kept[n] }, src.open)
+		for n, d := range got { // of what is kept, and of nothing else
+			want := digest.Digest("")
+			if kept[n] {
+				want = digest.FromBytes(blob[n*1000 : min(n*1000+1000, len(blob))])
+			}
+			if d != want {
+				t.Errorf("digest of segment %d = %q, want %q", n, d, want)
+			}
+		}
+		if err == nil && len(got) != 3 && (len(keep) < 3 || got != nil) {
+			t.Errorf("%d digests, want those of 3 segments", len(got))
+		}
+		return src, err
 	}
 	check := func(want ...int) {
 		t.Helper()
@@ -63,9 +78,10 @@ func TestIngestSegments(t *testing.T) {
 		t.Fatal(err)
 	}
 	check(0, 2)
-	if src, err = ingest(blob, 0, 2); err != nil || src.offsets != nil {
-		t.Errorf("IngestSegments of what is there = %v, asked for %v", err, src.offsets)
+	if src, err = ingest(blob, 0, 2); err != nil || !slices.Equal(src.offsets, []int64{1000}) { // for the digest of the last
+		t.Errorf("IngestSegments of what is there = %v, asked for %v, want 1000", err, src.offsets)
 	}
+	check(0, 2)
 	if src, err = ingest(blob, 1); err != nil {
 		t.Fatal(err)
 	}
@@ -94,13 +110,13 @@ func TestIngestSegmentsOverDamage(t *testing.T) {
 	blob := noise(2500)
 	desc := describe("x/y", blob)
 	src := &source{content: blob}
-	if err := w.IngestSegments(t.Context(), desc, 1000, func(n int) bool { return n == 0 }, src.open); err != nil {
+	if _, err := w.IngestSegments(t.Context(), desc, 1000, func(n int) bool { return n == 0 }, src.open); err != nil {
 		t.Fatal(err)
 	}
 	write(t, make([]byte, 1000), segmentPath(dir, desc.Digest, "000"))
 	write(t, []byte("of another size"), segmentPath(dir, desc.Digest, "001"))
 	write(t, []byte("of no number"), segmentPath(dir, desc.Digest, "1"))
-	if err := w.IngestSegments(t.Context(), desc, 1000, func(int) bool { return true }, src.open); err != nil {
+	if _, err := w.IngestSegments(t.Context(), desc, 1000, func(int) bool { return true }, src.open); err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff([]int64{0, 1000, 0}, src.offsets); diff != "" {
@@ -121,7 +137,7 @@ func TestIngestSegmentsRefuses(t *testing.T) {
 	desc := describe("x/y", blob)
 	for segment, want := range map[int64]error{0: os.ErrInvalid, -1: os.ErrInvalid, 1001: errdef.ErrSizeExceedsLimit, 2: errdef.ErrSizeExceedsLimit} {
 		src := &source{content: blob}
-		if err := w.IngestSegments(t.Context(), desc, segment, func(int) bool { return true }, src.open); !errors.Is(err, want) {
+		if _, err := w.IngestSegments(t.Context(), desc, segment, func(int) bool { return true }, src.open); !errors.Is(err, want) {
 			t.Errorf("IngestSegments with segments of %d = %v, want %v", segment, err, want)
 		}
 		if src.offsets != nil {
@@ -144,10 +160,10 @@ func TestIngestSegmentsOfSmallBlob(t *testing.T) {
 	blob := noise(500)
 	desc := describe("x/y", blob)
 	src := &source{content: blob}
-	if err := w.IngestSegments(t.Context(), desc, 1000, func(int) bool { return false }, src.open); err != nil || src.offsets != nil {
+	if _, err := w.IngestSegments(t.Context(), desc, 1000, func(int) bool { return false }, src.open); err != nil || src.offsets != nil {
 		t.Errorf("IngestSegments of nothing = %v, asked for %v", err, src.offsets)
 	}
-	if err := w.IngestSegments(t.Context(), desc, 1000, func(int) bool { return true }, src.open); err != nil {
+	if _, err := w.IngestSegments(t.Context(), desc, 1000, func(int) bool { return true }, src.open); err != nil {
 		t.Fatal(err)
 	}
 	checkFetch(t, w.Layout, desc)

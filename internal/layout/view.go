@@ -24,6 +24,9 @@ type view struct {
 	local        string
 	repositories []string // sorted
 
+	conflicts map[string]*conflict       // by every name
+	contested map[string][]digest.Digest // what the names of a repository may stand for
+
 	mu    sync.Mutex
 	graph *graph
 }
@@ -34,14 +37,14 @@ type scheme struct {
 	desc ocispec.Descriptor
 }
 
-func newView(entries []ocispec.Descriptor, local string) *view {
+func newView(entries []ocispec.Descriptor, local string, conflicts map[string]*conflict) *view {
 	v := &view{
-		entries: entries,
-		names:   map[string]ocispec.Descriptor{},
-		full:    map[string]ocispec.Descriptor{},
-		tags:    map[string]map[string]ocispec.Descriptor{},
-		scheme:  map[digest.Digest][]scheme{},
-		local:   local,
+		entries: entries, conflicts: conflicts, contested: map[string][]digest.Digest{},
+		names:  map[string]ocispec.Descriptor{},
+		full:   map[string]ocispec.Descriptor{},
+		tags:   map[string]map[string]ocispec.Descriptor{},
+		scheme: map[digest.Digest][]scheme{},
+		local:  local,
 	}
 	rooted := map[digest.Digest]bool{}
 	var rest []ocispec.Descriptor
@@ -73,7 +76,24 @@ func newView(entries []ocispec.Descriptor, local string) *view {
 		v.tags[local] = map[string]ocispec.Descriptor{}
 	}
 	v.repositories = slices.Sorted(maps.Keys(v.tags))
+	for name, c := range conflicts {
+		repository, _, full := splitName(name)
+		if _, bare := v.tags[local][name]; bare && !full {
+			repository = local
+		} else if !full {
+			continue // an alias, of names that are in repositories of their own
+		}
+		v.contested[repository] = append(v.contested[repository], c.digests...)
+	}
 	return v
+}
+
+// conflict returns what a tag of a repository is contested by, nil for most.
+func (v *view) conflict(repository, tag string) *conflict {
+	if c := v.conflicts[repository+":"+tag]; c != nil || repository != v.local {
+		return c
+	}
+	return v.conflicts[tag]
 }
 
 // addRest files an entry without a full name. A bare tag of a manifest that

@@ -33,7 +33,7 @@ func (r *WritableRepository) Push(ctx context.Context, desc ocispec.Descriptor, 
 	if !isManifest(desc.MediaType) {
 		return nil
 	}
-	n, err := r.layout.node(desc)
+	n, err := r.layout.node(ctx, desc)
 	if err != nil {
 		return fmt.Errorf("push to %s: %w", r.name, &ManifestError{Digest: desc.Digest, Err: err})
 	}

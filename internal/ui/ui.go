@@ -143,6 +143,9 @@ type Damage struct {
 	Was string `json:"was"`
 	// Of says what it is there, as "layer of web (linux/amd64)"; "" when nothing tells.
 	Of string `json:"of,omitempty"`
+	// At says which files of it are damaged, for people, as "segment 001 on volume 2,
+	// in /media/disc"; none when nothing tells.
+	At []string `json:"at,omitempty"`
 }
 
 // damageOf collects what all errors in err tell of.

@@ -1,0 +1,212 @@
+package mirror_test
+
+import (
+	"bytes"
+	"errors"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/sealift/sealift/internal/layout"
+	"github.com/sealift/sealift/mirror"
+)
+
+// pieces is a set with one layer in segments, and the volume of its second.
+func pieces(t *testing.T) (src *store, p *mirror.Plan, set *mirror.Set, large ocispec.Descriptor, volume int) {
+	t.Helper()
+	src = newStore(t)
+	large = lots(src, 11*mega)[0]
+	p = plan(t, mirror.Empty(), item(src, "1"))
+	set, err := p.Split(mirror.VolumeOptions{Bytes: 6 * mega})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return src, p, set, large, set.Segments[large.Digest].Volumes[1]
+}
+
+func verifyAlone(t *testing.T, p *mirror.Plan, dir string) (*layout.Layout, error) {
+	t.Helper()
+	l, err := layout.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = mirror.Verify(t.Context(), l.Repository("example.com/shop"), p.Roots[0].Descriptor, expected(l))
+	return l, err
+}
+
+func expected(l *layout.Layout) mirror.VerifyOptions {
+	return mirror.VerifyOptions{Absent: func(ocispec.Descriptor) string { return "elsewhere" }, Segments: l.VerifySegments}
+}
+
+func segmentFile(t *testing.T, dir string, d digest.Digest) string {
+	t.Helper()
+	paths, err := filepath.Glob(filepath.Join(dir, "sealift", "parts", "sha256", d.Encoded(), "*"))
+	if err != nil || len(paths) == 0 {
+		t.Fatalf("segments in %s: %v, %v", dir, paths, err)
+	}
+	return paths[0]
+}
+
+// One volume alone tells that a segment on it is damaged, and is mended alone.
+func TestVolumeAloneChecksItsSegments(t *testing.T) {
+	t.Parallel()
+	src, p, set, large, n := pieces(t)
+	dir := t.TempDir()
+	writeVolume(t, p, set, n, dir)
+	if _, err := verifyAlone(t, p, dir); err != nil {
+		t.Fatalf("Verify of a sound volume: %v", err)
+	}
+	label := readFile(t, filepath.Join(dir, "sealift", "media.json"))
+	file := segmentFile(t, dir, large.Digest)
+	sound := readFile(t, file)
+	flipped := bytes.Clone(sound)
+	flipped[len(flipped)/2] ^= 1
+	for name, tt := range map[string]struct {
+		harm func() error
+		want mirror.DamageError
+	}{
+		"corrupt": {func() error { return os.WriteFile(file, flipped, 0o644) }, mirror.DamageError{Corrupt: []ocispec.Descriptor{large}}},
+		"cut":     {func() error { return os.Truncate(file, 10) }, mirror.DamageError{Corrupt: []ocispec.Descriptor{large}}},
+		"missing": {func() error { return os.Remove(file) }, mirror.DamageError{Missing: []ocispec.Descriptor{large}}},
+	} {
+		if err := tt.harm(); err != nil {
+			t.Fatal(err)
+		}
+		l, err := verifyAlone(t, p, dir)
+		var damage *mirror.DamageError
+		if !errors.As(err, &damage) {
+			t.Fatalf("%s: Verify = %v, want damage", name, err)
+		}
+		if diff := cmp.Diff(tt.want, *damage); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+		if flaws := l.Flaws(); len(flaws) != 1 || flaws[0].Volume != n || flaws[0].Segment != 1 {
+			t.Errorf("%s: Flaws = %v, want segment 1 on volume %d", name, flaws, n)
+		}
+		items := []mirror.RepairItem{{Repository: "example.com/shop", Reference: "1", Damage: damage, Verify: expected(l)}}
+		done, err := mirror.Repair(t.Context(), dir, items, []mirror.RepairSource{{Name: "hub", Store: src}}, mirror.RepairOptions{})
+		if err != nil || len(done.Pieces) != 1 {
+			t.Fatalf("%s: Repair = %+v, %v, want one piece", name, done, err)
+		}
+		if !bytes.Equal(readFile(t, segmentFile(t, dir, large.Digest)), sound) {
+			t.Errorf("%s: the segment is not what it was", name)
+		}
+		if _, err := os.Stat(filepath.Join(dir, "blobs", "sha256", large.Digest.Encoded())); !os.IsNotExist(err) {
+			t.Errorf("%s: the volume holds the whole blob now: %v", name, err)
+		}
+		if again := readFile(t, filepath.Join(dir, "sealift", "media.json")); !bytes.Equal(label, again) {
+			t.Errorf("%s: another label:\n%s\n%s", name, label, again)
+		}
+	}
+}
+
+// Whoever writes a volume writes the same label, digests of segments too; what an
+// interruption kept from it is made up for.
+func TestVolumeStatesItsSegments(t *testing.T) {
+	t.Parallel()
+	_, p, set, large, n := pieces(t)
+	dirs := []string{t.TempDir(), t.TempDir()}
+	var labels [][]byte
+	for _, dir := range dirs {
+		writeVolume(t, p, set, n, dir)
+		labels = append(labels, readFile(t, filepath.Join(dir, "sealift", "media.json")))
+	}
+	if !bytes.Equal(labels[0], labels[1]) {
+		t.Errorf("a volume written again has another label:\n%s\n%s", labels[0], labels[1])
+	}
+	label, err := layout.ParseLabel(labels[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, d := range label.Set.Segments[large.Digest].Digests {
+		if here := set.Segments[large.Digest].Volumes[i] == n; here != (d != "") {
+			t.Errorf("digest of segment %d = %q, here: %t", i, d, here)
+		}
+	}
+	without := label
+	set2 := *label.Set
+	set2.Segments = maps.Clone(set2.Segments)
+	s := set2.Segments[large.Digest]
+	s.Digests = nil
+	set2.Segments[large.Digest] = s
+	without.Set = &set2
+	raw, err := without.Format()
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dirs[0], "sealift", "media.json")
+	if err := os.WriteFile(path, raw, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := verifyAlone(t, p, dirs[0]); err != nil {
+		t.Errorf("Verify of a volume whose label states nothing: %v", err)
+	}
+	media, err := mirror.OpenMedia(t.Context(), dirs[0], mirror.MediaOptions{Set: set, Volume: n})
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, err := p.Volume(t.Context(), media, set, n, mirror.PlanOptions{})
+	if err != nil || v.Missing() != 1 || v.Summary().Partial != v.Summary().Copied.Bytes {
+		t.Errorf("plan = %+v, %v, want the layer, all of it there", v.Summary(), err)
+	}
+	if err := media.Close(); err != nil {
+		t.Fatal(err)
+	}
+	writeVolume(t, p, set, n, dirs[0])
+	if again := readFile(t, path); !bytes.Equal(labels[1], again) {
+		t.Errorf("the label is not made good:\n%s\n%s", labels[1], again)
+	}
+	if media, err = mirror.OpenMedia(t.Context(), dirs[0], mirror.MediaOptions{Set: set, Volume: n}); err != nil {
+		t.Fatal(err)
+	}
+	defer media.Close()
+	if v, err = p.Volume(t.Context(), media, set, n, mirror.PlanOptions{}); err != nil || v.Missing() != 0 {
+		t.Errorf("plan of a volume that is whole = %+v, %v, want nothing missing", v.Summary(), err)
+	}
+}
+
+// A disc that does not give a segment back is found out before it is carried away.
+func TestReadBackOfSegments(t *testing.T) {
+	t.Parallel()
+	_, p, set, large, n := pieces(t)
+	dir := t.TempDir()
+	media, err := mirror.OpenMedia(t.Context(), dir, mirror.MediaOptions{Set: set, Volume: n})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer media.Close()
+	v, err := p.Volume(t.Context(), media, set, n, mirror.PlanOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := v.Execute(t.Context(), mirror.ExecuteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	sum, err := media.ReadBack(t.Context(), v, nil)
+	if err != nil || sum.Bytes != v.Summary().Copied.Bytes {
+		t.Errorf("ReadBack = %+v, %v, want %d bytes", sum, err, v.Summary().Copied.Bytes)
+	}
+	file := segmentFile(t, dir, large.Digest)
+	if err := os.WriteFile(file, make([]byte, len(readFile(t, file))), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	var damage *mirror.DamageError
+	if _, err := media.ReadBack(t.Context(), v, nil); !errors.As(err, &damage) || !slices.EqualFunc(damage.Corrupt, []ocispec.Descriptor{large}, func(a, b ocispec.Descriptor) bool { return a.Digest == b.Digest }) {
+		t.Errorf("ReadBack = %v, want damage of %s", err, large.Digest)
+	}
+}
+
+func readFile(t *testing.T, path string) []byte {
+	t.Helper()
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return raw
+}
