@@ -23,7 +23,9 @@ const (
 	rowMirrorRAM   = "the same, peak memory"
 	rowWritten     = "the same, bytes written per byte of content"
 	rowSmall       = "mirror 60 small images"
+	rowSmallAsked  = "mirror 60 small images, signature tags asked for by both"
 	rowSmallAgain  = "mirror 60 small images again"
+	rowAgainAsked  = "mirror 60 small images again, signature tags asked for by both"
 	rowLargeRAM    = "mirror much content, peak memory"
 	rowManyRAM     = "mirror 100,000 blobs, peak memory"
 	rowManyGrowth  = "mirror, a blob's CPU time at 100,000 blobs, to that at 1,000"
@@ -36,7 +38,7 @@ const (
 )
 
 var allRows = []string{
-	rowMirror, rowMirrorSync, rowMirrorBoth, rowMirrorRAM, rowWritten, rowSmall, rowSmallAgain,
+	rowMirror, rowMirrorSync, rowMirrorBoth, rowMirrorRAM, rowWritten, rowSmall, rowSmallAsked, rowSmallAgain, rowAgainAsked,
 	rowLargeRAM, rowManyRAM, rowManyGrowth, rowVerify, rowVerifyRAM, rowVerifyGrow, rowKill,
 }
 
