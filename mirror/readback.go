@@ -99,7 +99,7 @@ func reached(ctx context.Context, src content.Fetcher, roots []ocispec.Descripto
 
 // findAgain opens the media as its next reader will.
 func (m *Media) findAgain(ctx context.Context, p *Plan) error {
-	l, err := layout.Open(m.w.Dir())
+	l, err := layout.OpenUncached(m.w.Dir())
 	if err != nil {
 		return fmt.Errorf("read back: %w", err)
 	}

@@ -9,7 +9,10 @@ import (
 	"testing"
 	"unsafe"
 
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sys/unix"
+
+	"github.com/sealift/sealift/internal/layout"
 )
 
 // cachedPages asks the kernel how many of a file's pages are in memory.
@@ -91,5 +94,44 @@ func TestFetchUncached(t *testing.T) {
 				t.Errorf("%s: %d of %d pages of %s are cached at the end", name, cached, all, filepath.Base(f))
 			}
 		}
+	}
+}
+
+// What says which content there is comes from the device too.
+func TestOpenUncached(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		t.Fatal(err)
+	}
+	if st.Type == unix.TMPFS_MAGIC {
+		t.Skipf("%s is on tmpfs, which is memory: there is no device to read from", dir)
+	}
+	w := writer(t, dir)
+	desc := push(t, w, ocispec.MediaTypeImageIndex, []byte(`{"schemaVersion":2,"manifests":[]}`))
+	err := errors.Join(w.SetRoot("registry.example.com/app:1", "app-1", desc), w.SetLabel(t.Context(), layout.Label{Tool: "x"}), w.Commit(t.Context()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	slots, err := filepath.Glob(filepath.Join(dir, "sealift", "index.*.json"))
+	if err != nil || len(slots) == 0 {
+		t.Fatalf("slots: %v, %v", slots, err)
+	}
+	names := append(slots, filepath.Join(dir, "index.json"), filepath.Join(dir, "oci-layout"), filepath.Join(dir, "sealift", "media.json"))
+	for _, name := range names {
+		read(t, name)
+	}
+	if err := layout.DropIndex(dir); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range names {
+		if cached, _ := cachedPages(t, name); cached > 0 {
+			t.Errorf("%d pages of %s are in memory", cached, filepath.Base(name))
+		}
+	}
+	l, err := layout.OpenUncached(dir)
+	if err != nil || len(l.Roots()) != 1 {
+		t.Errorf("OpenUncached: %v", err)
 	}
 }

@@ -9,3 +9,6 @@ func MountName(line, device string) string {
 	}
 	return fuseName(name, source)
 }
+
+// DropIndex is what OpenUncached does before it opens.
+func DropIndex(dir string) error { return dropIndex(dir) }

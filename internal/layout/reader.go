@@ -47,6 +47,50 @@ func (l *Layout) FetchUncached(_ context.Context, desc ocispec.Descriptor) (io.R
 	return r, nil
 }
 
+// OpenUncached is [Open] for reading back what was written: index.json, its slots and
+// the label come from the device, as the bytes of [Layout.FetchUncached] do.
+func OpenUncached(dir string) (*Layout, error) {
+	if err := dropIndex(dir); err != nil {
+		return nil, fmt.Errorf("open layout %s: %w", dir, err)
+	}
+	return Open(dir)
+}
+
+// dropIndex drops from memory the files that say what a layout holds.
+func dropIndex(dir string) error {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	names := []string{ocispec.ImageLayoutFile, ocispec.ImageIndexFile, labelName}
+	slots, err := listSlots(root)
+	if err != nil {
+		return err
+	}
+	for _, n := range slots {
+		names = append(names, slotName(n))
+	}
+	for _, name := range names {
+		if err := dropFile(root, name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+func dropFile(root *os.Root, name string) error {
+	info, err := root.Lstat(name)
+	if err != nil || !info.Mode().IsRegular() { // opening a named pipe blocks
+		return err
+	}
+	f, err := root.Open(name)
+	if err != nil {
+		return err
+	}
+	return errors.Join(dropCache(f, 0, 0), f.Close())
+}
+
 // Read implements io.Reader.
 func (r *blobReader) Read(p []byte) (int, error) {
 	if r.closed {
