@@ -1,8 +1,11 @@
 package signer_test
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -258,4 +261,35 @@ func FuzzParsePolicy(f *testing.F) {
 			}
 		}
 	})
+}
+
+// The schema names the very fields that are read.
+func TestPolicySchema(t *testing.T) {
+	t.Parallel()
+	raw, err := os.ReadFile("../docs/policy.schema.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	type object struct {
+		Properties map[string]any `json:"properties"`
+		Additional any            `json:"additionalProperties"`
+	}
+	var schema struct {
+		object
+		Defs map[string]object `json:"$defs"`
+	}
+	if err := json.Unmarshal(raw, &schema); err != nil {
+		t.Fatal(err)
+	}
+	fields := signer.PolicyFields()
+	schema.Defs["policy"] = schema.object
+	for name, want := range fields {
+		got := slices.Sorted(maps.Keys(schema.Defs[name].Properties))
+		if !slices.Equal(got, want) || schema.Defs[name].Additional != false {
+			t.Errorf("the schema of a %s has the fields %v and more: %v; want %v and no more", name, got, schema.Defs[name].Additional, want)
+		}
+	}
+	if len(fields) != 4 {
+		t.Errorf("%d kinds of objects are read, want 4", len(fields))
+	}
 }

@@ -18,7 +18,7 @@ import (
 )
 
 type diffFlags struct {
-	keys            []string
+	trustFlags
 	files, exitCode bool
 }
 
@@ -44,7 +44,7 @@ The exit status is 0 whether or not they differ; with --exit-code it is 1 when t
 			return a.diff(cmd.Context(), args[0], args[1], f)
 		},
 	}
-	keyFlag(cmd, &f.keys)
+	trustFlagSet(cmd, &f.trustFlags)
 	cmd.Flags().BoolVar(&f.files, "files", false, "compare small carried text files line by line")
 	cmd.Flags().BoolVar(&f.exitCode, "exit-code", false, "exit with 1 when they differ")
 	return cmd
@@ -54,7 +54,7 @@ The exit status is 0 whether or not they differ; with --exit-code it is 1 when t
 var errDiffer = errors.New("they differ")
 
 func (a *app) diff(ctx context.Context, before, after string, flags diffFlags) error {
-	keys, err := loadKeys(flags.keys)
+	trust, err := a.trust(flags.trustFlags)
 	if err != nil {
 		return err
 	}
@@ -64,7 +64,7 @@ func (a *app) diff(ctx context.Context, before, after string, flags diffFlags) e
 		if err != nil {
 			return err
 		}
-		if sides[i], err = compare.ReadSide(ctx, f, keys); err != nil {
+		if sides[i], err = compare.ReadSide(ctx, f, trust); err != nil {
 			return err
 		}
 	}

@@ -121,13 +121,17 @@ func hint(err error, code int) string {
 	case errors.Is(err, publish.ErrRaced), errors.Is(err, signer.ErrConflict):
 		return "run the same command again; see with sealift inspect what stands there"
 	case errors.As(err, new(artifact.FindingsError)):
-		return "mend the template and run the same command again; docs/format.md explains every field"
+		return "mend the file and run the same command again; docs/format.md explains every field"
 	case remote.IsUnauthorized(err):
 		return "log in first, as in: docker login REGISTRY"
 	case errors.Is(err, signer.ErrPassword):
 		return "set COSIGN_PASSWORD to the key's password, or run on a terminal to be asked"
 	case errors.Is(err, publish.ErrVersionTaken):
 		return "a published version never changes: raise version in the template and publish that"
+	case errors.As(err, new(*signer.ClockError)):
+		return "is the clock of this machine right? Where it is, ask the vendor for a release signed by a key that is valid, or change the policy"
+	case errors.As(err, new(*signer.PolicyError)):
+		return "see what the site accepts: sealift policy list; whose key it is not, only who answers for the site adds: sealift policy add --key FILE --for ID"
 	case errors.Is(err, signer.ErrUnsigned):
 		return "have the vendor sign it: sealift sign REF --key cosign.key"
 	case errors.Is(err, signer.ErrNotAccepted):

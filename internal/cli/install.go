@@ -54,7 +54,7 @@ func (a *app) install(ctx context.Context, ref, name string, f deliveryFlags) er
 	if err != nil {
 		return err
 	}
-	return a.deliver(ctx, ref, f, func(d site.Delivery) error {
+	return a.deliver(ctx, ref, f, func(d site.Delivery, first *firstTrust) error {
 		home, err := a.openHome(ctx)
 		if err != nil {
 			return err
@@ -64,7 +64,7 @@ func (a *app) install(ctx context.Context, ref, name string, f deliveryFlags) er
 		if err != nil {
 			return fmt.Errorf("install: %w", err)
 		}
-		return a.planAndAct(ctx, plan, f, func() error {
+		return a.planAndAct(ctx, plan, first, f, func() error {
 			opts.Expect = plan.Revision
 			r, err := home.Install(ctx, d, opts)
 			if err != nil {

@@ -16,7 +16,7 @@ import (
 
 // mirrorFlags are what does not change which content is copied.
 type mirrorFlags struct {
-	keys          []string
+	trustFlags
 	inventories   []string
 	siteKeys      []string
 	check, dryRun bool
@@ -93,7 +93,7 @@ mends media that sealift verify finds damaged.`,
 			return a.mirror(cmd.Context(), args, req, f)
 		},
 	}
-	keyFlag(cmd, &f.keys)
+	trustFlagSet(cmd, &f.trustFlags)
 	flags := cmd.Flags()
 	platformFlag(cmd, &req.Platforms, "carry only images for `OS/ARCH` (may be repeated; default all, or what a source that is media carries)")
 	flags.StringArrayVar(&f.inventories, "for", nil, "leave the layers that the site has which wrote the inventory in `FILE` (may be repeated; what any site lacks is carried)")

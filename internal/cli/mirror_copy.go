@@ -33,7 +33,7 @@ type copying struct {
 
 // newCopy finds everything that the request names.
 func (a *app) newCopy(ctx context.Context, req delivery.Request, flags mirrorFlags) (*copying, error) {
-	keys, err := loadKeys(flags.keys)
+	trust, err := a.trust(flags.trustFlags)
 	if err != nil {
 		return nil, err
 	}
@@ -62,10 +62,10 @@ func (a *app) newCopy(ctx context.Context, req delivery.Request, flags mirrorFla
 	}
 	for _, f := range c.found {
 		c.carried = append(c.carried, delivery.CarriedOf(f))
-		if len(keys) == 0 {
+		if !trust.Any() {
 			continue
 		}
-		if _, err := delivery.VerifySignature(ctx, f, keys); err != nil {
+		if _, err := delivery.VerifySignature(ctx, f, trust); err != nil {
 			return nil, err
 		}
 	}

@@ -51,7 +51,7 @@ func (a *app) rollback(ctx context.Context, instance string, revision int, f del
 	} else if err != nil {
 		return fmt.Errorf("rollback: %w", err)
 	}
-	return a.planAndAct(ctx, plan, f, func() error {
+	return a.planAndAct(ctx, plan, nil, f, func() error {
 		opts.Expect = plan.Revision
 		r, err := home.Rollback(ctx, instance, opts)
 		if err != nil {

@@ -124,19 +124,12 @@ type deliveryFlags struct {
 // deliver verifies the release at ref, makes sure that a registry answers for its
 // images, and calls use. The registry stops when use returns: what the engine
 // pulled it keeps.
-func (a *app) deliver(ctx context.Context, ref string, f deliveryFlags, use func(site.Delivery) error) (err error) {
-	if len(f.keys) == 0 {
-		return withHint(usagef("installing and upgrading want --key FILE, the vendor's public key"), "ask the vendor for it, over another way than this media; a key found on the media proves nothing")
-	}
-	keys, err := loadKeys(f.keys)
-	if err != nil {
-		return err
-	}
+func (a *app) deliver(ctx context.Context, ref string, f deliveryFlags, use func(site.Delivery, *firstTrust) error) (err error) {
 	found, err := a.choose(ctx, ref, f.version)
 	if err != nil {
 		return err
 	}
-	r, err := delivery.Verify(ctx, found, keys)
+	r, first, err := a.verifyForSite(ctx, found, f.keys)
 	if err != nil {
 		return err
 	}
@@ -159,7 +152,7 @@ func (a *app) deliver(ctx context.Context, ref string, f deliveryFlags, use func
 	for key, image := range r.Images {
 		d.Images[key] = repository + "@" + image.Digest.String()
 	}
-	return use(d)
+	return use(d, first)
 }
 
 // choose finds the release to install at ref.
@@ -305,18 +298,33 @@ func addressText(ad target.Address) string {
 }
 
 // planAndAct shows a plan and, once it is agreed to, acts.
-func (a *app) planAndAct(ctx context.Context, p *site.Plan, f deliveryFlags, act func() error) error {
+func (a *app) planAndAct(ctx context.Context, p *site.Plan, first *firstTrust, f deliveryFlags, act func() error) error {
+	explain := func(w io.Writer) {
+		explainPlan(w, p)
+		if first != nil {
+			fmt.Fprintf(w, "trusts the key %s for %s from now on\n", first.Key, first.ID)
+		}
+	}
 	if f.dryRun {
 		return a.out.Result(struct {
 			Type string `json:"type"`
 			*site.Plan
-		}{"plan", p}, func(w io.Writer) { explainPlan(w, p) })
+			Trusts *firstTrust `json:"trusts,omitempty"`
+		}{"plan", p, first}, explain)
 	}
-	if p.Unchanged || f.yes && a.format == string(ui.JSON) {
+	agreed := func() error {
+		if err := a.remember(ctx, first); err != nil {
+			return err
+		}
+		return act()
+	}
+	if f.yes && a.format == string(ui.JSON) {
+		return agreed()
+	} else if p.Unchanged {
 		return act()
 	}
 	var b strings.Builder
-	explainPlan(&b, p)
+	explain(&b)
 	for line := range strings.Lines(b.String()) {
 		if f.yes {
 			a.out.Message("%s", strings.TrimRight(line, "\n"))
@@ -327,7 +335,7 @@ func (a *app) planAndAct(ctx context.Context, p *site.Plan, f deliveryFlags, act
 	if err := a.confirm(ctx, f.yes, "Go on?"); err != nil {
 		return err
 	}
-	return act()
+	return agreed()
 }
 
 // showLogs shows the last lines of the component that kept a change from

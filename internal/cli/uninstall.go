@@ -42,7 +42,7 @@ func (a *app) uninstall(ctx context.Context, instance string, opts site.Uninstal
 		return fmt.Errorf("uninstall: %w", err)
 	}
 	opts.Expect = plan.Revision
-	return a.planAndAct(ctx, plan, f, func() error {
+	return a.planAndAct(ctx, plan, nil, f, func() error {
 		u, err := home.Uninstall(ctx, instance, opts)
 		if err != nil {
 			return fmt.Errorf("uninstall: %w", err)

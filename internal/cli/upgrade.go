@@ -43,7 +43,7 @@ func (a *app) upgrade(ctx context.Context, ref string, opts site.InstallOptions,
 		return err
 	}
 	opts.Set = set
-	return a.deliver(ctx, ref, f, func(d site.Delivery) error {
+	return a.deliver(ctx, ref, f, func(d site.Delivery, first *firstTrust) error {
 		home, err := a.openHome(ctx)
 		if err != nil {
 			return err
@@ -52,7 +52,7 @@ func (a *app) upgrade(ctx context.Context, ref string, opts site.InstallOptions,
 		if err != nil {
 			return fmt.Errorf("upgrade: %w", err)
 		}
-		return a.planAndAct(ctx, plan, f, func() error {
+		return a.planAndAct(ctx, plan, first, f, func() error {
 			opts.Expect = plan.Revision
 			r, err := home.Upgrade(ctx, d, opts)
 			if err != nil {

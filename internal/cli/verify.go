@@ -23,7 +23,7 @@ import (
 )
 
 type verifyFlags struct {
-	keys       []string
+	trustFlags
 	signatures bool
 	platforms  []string
 	repair     []string
@@ -35,7 +35,8 @@ func newVerify(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "verify REF | DIR…",
 		Short: "Check signatures and every byte, and mend what is damaged",
-		Long: `verify checks that each artifact REF names is signed by one of the keys given, and
+		Long: `verify checks that each artifact REF names is signed by one of the keys given, or
+as a policy wants it, by default the site's (see sealift policy --help), and
 then reads every byte it reaches and compares it with its digest. All damage is
 found, not only the first. It needs no network for media, and writes nothing.
 
@@ -57,7 +58,7 @@ the same command continues it.`,
 			return a.verify(cmd.Context(), args, f)
 		},
 	}
-	keyFlag(cmd, &f.keys)
+	trustFlagSet(cmd, &f.trustFlags)
 	cmd.Flags().BoolVar(&f.signatures, "signatures", true, "check signatures, not only bytes")
 	platformFlag(cmd, &f.platforms, "want only images for `OS/ARCH` (may be repeated; default what media says it carries, else all)")
 	cmd.Flags().StringArrayVar(&f.repair, "repair", nil, "replace what is damaged on media from `SRC`, a registry's repository or a directory (may be repeated)")
@@ -115,18 +116,21 @@ type verification struct {
 }
 
 func (a *app) verify(ctx context.Context, refs []string, f verifyFlags) error {
-	if f.signatures && len(f.keys) == 0 {
-		return withHint(usagef("verify wants --key FILE, the vendor's public key"), "to check bytes only: sealift verify %s --signatures=false", strings.Join(refs, " "))
+	trust, err := a.trust(f.trustFlags)
+	if err == nil && f.signatures && !trust.Any() {
+		trust, err = a.siteTrust()
+	}
+	if err != nil {
+		return err
+	}
+	if f.signatures && !trust.Any() {
+		return withHint(usagef("verify wants --key FILE, the vendor's public key, or a policy"), "to check bytes only: sealift verify %s --signatures=false", strings.Join(refs, " "))
 	}
 	if f.dryRun && len(f.repair) == 0 {
 		return usagef("--dry-run is for --repair SRC; verify alone writes nothing")
 	}
 	if len(refs) > 1 && len(f.repair) > 0 {
 		return withHint(usagef("--repair mends one directory at a time, got %d", len(refs)), "sealift verify %s --repair SRC", refs[0])
-	}
-	keys, err := loadKeys(f.keys)
-	if err != nil {
-		return err
 	}
 	sources, err := a.repairSources(refs[0], f.repair)
 	if err != nil {
@@ -141,7 +145,7 @@ func (a *app) verify(ctx context.Context, refs []string, f verifyFlags) error {
 	if err != nil {
 		return err
 	}
-	c := check{app: a, refs: refs, keys: keys, signatures: f.signatures, platforms: platforms}
+	c := check{app: a, refs: refs, trust: trust, signatures: f.signatures, platforms: platforms}
 	results, items, err := c.all(ctx, list)
 	if ctx.Err() == nil && len(sources) > 0 {
 		r := repairing{check: c, dir: list[0].Media.Dir(), items: items, sources: sources, before: err}
@@ -170,6 +174,9 @@ func (v verification) text(w io.Writer) {
 			for _, key := range v.Evidence.Keys() {
 				fmt.Fprintf(w, "  signed by key %s\n", key)
 			}
+			if d := v.Evidence.Decision; d != nil {
+				fmt.Fprintf(w, "  accepted by rule %d of the policy, for %s\n", d.Rule, d.ID)
+			}
 		}
 		fmt.Fprintf(w, "  %d blobs, %s, all good\n", v.Blobs, ui.Bytes(v.Bytes))
 		if len(v.Platforms) > 0 {
@@ -194,7 +201,7 @@ func (v verification) text(w io.Writer) {
 type check struct {
 	*app
 	refs       []string
-	keys       []*signer.Key
+	trust      delivery.Trust
 	signatures bool
 	platforms  []ocispec.Platform // none for what media says
 
@@ -234,7 +241,7 @@ func (c check) one(ctx context.Context, f delivery.Found) (verified, *mirror.Dam
 	}
 	var failed []error
 	if c.signatures {
-		evidence, err := delivery.VerifySignature(ctx, f, c.keys)
+		evidence, err := delivery.VerifySignature(ctx, f, c.trust)
 		failed = append(failed, err)
 		v.Evidence = evidence
 	}

@@ -238,7 +238,7 @@ func TestVerify(t *testing.T) {
 		{":digest-0123456789ab", vendor, delivery.ErrMisnamed, ""},
 	}
 	for _, tt := range tests {
-		r, err := delivery.Verify(t.Context(), m.find(tt.ref)[0], []*signer.Key{tt.key.Key()})
+		r, err := delivery.Verify(t.Context(), m.find(tt.ref)[0], delivery.Trust{Keys: []*signer.Key{tt.key.Key()}})
 		if !errors.Is(err, tt.want) || tt.says != "" && err.Error() != tt.says {
 			t.Errorf("Verify(%s) = %v, want %v %s", tt.ref, err, tt.want, tt.says)
 		}
@@ -266,7 +266,7 @@ func TestDamagedSignature(t *testing.T) {
 	}
 	// One of the two forms is left, or none is found but the damage is told:
 	// what it must never be is a release that was simply never signed.
-	_, err = delivery.VerifySignature(t.Context(), m.find(":1.0.0")[0], []*signer.Key{s.Key()})
+	_, err = delivery.VerifySignature(t.Context(), m.find(":1.0.0")[0], delivery.Trust{Keys: []*signer.Key{s.Key()}})
 	if err != nil && !errors.As(err, new(*layout.ManifestError)) {
 		t.Errorf("VerifySignature = %v, want nil or a *layout.ManifestError", err)
 	}
@@ -277,7 +277,7 @@ func TestImages(t *testing.T) {
 	m := newMedia(t)
 	s := newSigner(t)
 	m.release("r.example:5000/a/shop:1.0.0", "shop", "1.0.0", s)
-	r, err := delivery.Verify(t.Context(), m.find("")[0], []*signer.Key{s.Key()})
+	r, err := delivery.Verify(t.Context(), m.find("")[0], delivery.Trust{Keys: []*signer.Key{s.Key()}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -366,7 +366,7 @@ func TestInventoryMakesDelta(t *testing.T) {
 			t.Errorf("%s: 1.2.0 is whole: %t, want %t, in %s, %+v", tt.name, got, tt.whole, text, left)
 		}
 		found := delta.find(":1.2.0")[0]
-		if _, err := delivery.Verify(t.Context(), found, []*signer.Key{s.Key()}); err != nil || found.Descriptor.Digest != next.Digest {
+		if _, err := delivery.Verify(t.Context(), found, delivery.Trust{Keys: []*signer.Key{s.Key()}}); err != nil || found.Descriptor.Digest != next.Digest {
 			t.Errorf("%s: the delta has %s, %v, want what was signed", tt.name, found.Descriptor.Digest, err)
 		}
 		if sum, err := delivery.VerifyBytes(t.Context(), found, delivery.CarriedOf(found).Expected(nil)); err != nil || len(sum.Absent) == 0 {

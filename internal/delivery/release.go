@@ -99,11 +99,11 @@ type Release struct {
 	Evidence *signer.Evidence
 }
 
-// Verify checks that one of keys signed f, and only then reads the release. It
-// fails as [signer.Verify] and [artifact.ReadRelease] do, and with [ErrMisnamed]
-// for a release under the version of another.
-func Verify(ctx context.Context, f Found, keys []*signer.Key) (*Release, error) {
-	evidence, err := VerifySignature(ctx, f, keys)
+// Verify checks the signatures of f, and only then reads the release. It fails as
+// [VerifySignature] and [artifact.ReadRelease] do, and with [ErrMisnamed] for a
+// release under the version of another.
+func Verify(ctx context.Context, f Found, t Trust) (*Release, error) {
+	evidence, err := VerifySignature(ctx, f, t)
 	if err != nil {
 		return nil, err
 	}
@@ -112,23 +112,6 @@ func Verify(ctx context.Context, f Found, keys []*signer.Key) (*Release, error) 
 		return nil, err
 	}
 	return &Release{f, r, evidence}, nil
-}
-
-// VerifySignature checks that one of keys signed f, whatever it is. Damage to
-// the media that may have hidden a signature is part of the error.
-func VerifySignature(ctx context.Context, f Found, keys []*signer.Key) (*signer.Evidence, error) {
-	if f.Damage != nil {
-		return nil, f.Damage
-	}
-	evidence, err := signer.Verify(ctx, f.Store, f.Descriptor, keys)
-	if err == nil {
-		return evidence, nil
-	}
-	err = signatureError(f.Name, keys, err)
-	if f.Media != nil && errors.Is(err, signer.ErrUnsigned) {
-		err = errors.Join(f.Media.Damage(ctx), err)
-	}
-	return nil, err
 }
 
 // SignatureError reports an artifact without an acceptable signature. It wraps

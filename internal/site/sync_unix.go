@@ -52,19 +52,19 @@ func alive(pid int) bool {
 	return err == nil || errors.Is(err, syscall.EPERM)
 }
 
-// checkOwner fails unless only root and this user can change dir: whoever else
-// could would choose what is installed, and read its secrets.
-func checkOwner(dir string) error {
-	info, err := os.Stat(dir)
+// checkOwner fails unless only root and this user can change the home or a file in it:
+// whoever else could would choose what is installed, and read its secrets.
+func checkOwner(path string) error {
+	info, err := os.Stat(path)
 	if err != nil {
 		return err
 	}
 	stat, ok := info.Sys().(*syscall.Stat_t)
 	if ok && stat.Uid != 0 && int(stat.Uid) != os.Geteuid() {
-		return refuse("", RefusedHome, "the home %s belongs to another user", dir)
+		return refuse("", RefusedHome, "%s belongs to another user", path)
 	}
 	if info.Mode().Perm()&0o022 != 0 {
-		return refuse("", RefusedHome, "the home %s can be changed by other users (mode %04o)", dir, info.Mode().Perm())
+		return refuse("", RefusedHome, "%s can be changed by other users (mode %04o)", path, info.Mode().Perm())
 	}
 	return nil
 }

@@ -37,7 +37,7 @@ type Signers struct {
 	Signatures int `json:"signatures"`
 	// Claimed are the fingerprints that signatures name. Nothing vouches for them.
 	Claimed []string `json:"claimed"`
-	// Verified are those of the keys given that did sign it; nil when none was
+	// Verified are those of the keys trusted that did sign it; nil when none was
 	// given.
 	Verified []string `json:"verified,omitempty"`
 	// Problem says why it does not count as signed by a key given, or what could not
@@ -61,10 +61,10 @@ const (
 )
 
 // ReadSide reads what a comparison needs of f: manifests, and of a release its
-// template and carried files, of an image its configs; no layer. With keys it
+// template and carried files, of an image its configs; no layer. With trust it
 // finds out whether one of them signed f, which is no condition. It fails as
 // [mirror.ReadClosure] and [artifact.ReadRelease] do.
-func ReadSide(ctx context.Context, f delivery.Found, keys []*signer.Key) (*Side, error) {
+func ReadSide(ctx context.Context, f delivery.Found, trust delivery.Trust) (*Side, error) {
 	if f.Damage != nil {
 		return nil, f.Damage
 	}
@@ -80,7 +80,7 @@ func ReadSide(ctx context.Context, f delivery.Found, keys []*signer.Key) (*Side,
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", f.Name, err)
 	}
-	s.Signers = readSigners(ctx, f, keys)
+	s.Signers = readSigners(ctx, f, trust)
 	return s, ctx.Err()
 }
 
@@ -145,9 +145,9 @@ func readConfig(ctx context.Context, store delivery.Store, desc ocispec.Descript
 	return c, platform, nil
 }
 
-// readSigners lists who claims to have signed f and, with keys, who did. What goes
+// readSigners lists who claims to have signed f and, with trust, who did. What goes
 // wrong with that is part of the answer.
-func readSigners(ctx context.Context, f delivery.Found, keys []*signer.Key) Signers {
+func readSigners(ctx context.Context, f delivery.Found, trust delivery.Trust) Signers {
 	s := Signers{Claimed: []string{}}
 	if f.Descriptor.Digest.Algorithm() != digest.SHA256 {
 		return s // nothing else can be signed
@@ -161,10 +161,10 @@ func readSigners(ctx context.Context, f delivery.Found, keys []*signer.Key) Sign
 	}
 	slices.Sort(s.Claimed)
 	s.Claimed = slices.Compact(s.Claimed)
-	if len(keys) > 0 {
+	if trust.Any() {
 		s.Verified = []string{}
 		var evidence *signer.Evidence
-		if evidence, err = delivery.VerifySignature(ctx, f, keys); err == nil {
+		if evidence, err = delivery.VerifySignature(ctx, f, trust); err == nil {
 			s.Verified = evidence.Keys()
 		}
 	}

@@ -1,0 +1,169 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sealift/sealift/artifact"
+	"github.com/sealift/sealift/internal/delivery"
+	"github.com/sealift/sealift/internal/site"
+	"github.com/sealift/sealift/signer"
+)
+
+// trustFlags say whose signatures count.
+type trustFlags struct {
+	keys   []string
+	policy string
+}
+
+// trustFlagSet adds --key and --policy.
+func trustFlagSet(cmd *cobra.Command, f *trustFlags) {
+	keyFlag(cmd, &f.keys)
+	cmd.Flags().StringVar(&f.policy, "policy", "", "accept what the policy in `FILE` accepts")
+	_ = cmd.MarkFlagFilename("policy", "yaml", "yml")
+}
+
+// trust is what the flags say, nobody where none was given.
+func (a *app) trust(f trustFlags) (delivery.Trust, error) {
+	if len(f.keys) > 0 && f.policy != "" {
+		return delivery.Trust{}, withHint(usagef("--key and --policy exclude each other"), "add the key to the policy: sealift policy add --key %s --for ID", f.keys[0])
+	}
+	keys, err := loadKeys(f.keys)
+	if err != nil || f.policy == "" {
+		return delivery.Trust{Keys: keys}, err
+	}
+	data, err := readFile(f.policy, signer.MaxPolicyBytes)
+	if err != nil {
+		return delivery.Trust{}, fmt.Errorf("read policy: %w", err)
+	}
+	p, err := signer.ParsePolicy(f.policy, data)
+	return delivery.Trust{Policy: p, Now: a.Now()}, err
+}
+
+// siteTrust is the policy of the site, nobody where there is none, or no home.
+func (a *app) siteTrust() (delivery.Trust, error) {
+	if _, err := a.homeDir(); err != nil {
+		return delivery.Trust{}, nil //nolint:nilerr // no home, no policy
+	}
+	home, err := a.openState()
+	if err != nil {
+		return delivery.Trust{}, err
+	}
+	p, _, err := home.Policy()
+	if errors.Is(err, fs.ErrNotExist) {
+		return delivery.Trust{}, nil
+	}
+	return delivery.Trust{Policy: p, Now: a.Now()}, err
+}
+
+// openState opens the site's home without an engine.
+func (a *app) openState() (*site.Home, error) {
+	dir, err := a.homeDir()
+	if err != nil {
+		return nil, err
+	}
+	return site.Open(dir, site.Options{Now: a.Now, Report: a.reportStep})
+}
+
+// firstTrust is a key whose word is taken for an app from now on.
+type firstTrust struct {
+	ID  string `json:"id"`
+	Key string `json:"key"`
+
+	rule signer.NewRule
+}
+
+// verifyForSite verifies a release before it is installed. The policy decides where
+// one of its rules is for the release; a key that was given must then be among those
+// who signed. Where none is, the key decides, and a rule for it is to be added once the
+// person has agreed.
+func (a *app) verifyForSite(ctx context.Context, f delivery.Found, keyFiles []string) (*delivery.Release, *firstTrust, error) {
+	keys, err := loadKeys(keyFiles)
+	if err != nil {
+		return nil, nil, err
+	}
+	trust, err := a.siteTrust()
+	if err != nil {
+		return nil, nil, err
+	}
+	decides := false
+	if trust.Policy != nil {
+		id, _, err := delivery.Claim(ctx, f)
+		if err != nil {
+			return nil, nil, err
+		}
+		rule, _ := trust.Policy.Match(id)
+		decides = rule > 0
+	}
+	switch {
+	case decides:
+	case len(keys) > 0:
+		trust = delivery.Trust{Keys: keys}
+	case trust.Policy == nil:
+		return nil, nil, withHint(usagef("installing and upgrading want --key FILE, the vendor's public key, or a policy"),
+			"ask the vendor for the key, over another way than this media; a key found on the media proves nothing")
+	}
+	r, err := delivery.Verify(ctx, f, trust)
+	if err != nil {
+		return nil, nil, err
+	}
+	if decides {
+		return r, nil, a.signedToo(r, keys)
+	}
+	return r, newFirstTrust(r, keys), nil
+}
+
+// signedToo fails unless one of the keys given, where any was, is among those that
+// signed: the policy has decided, and who passes a key wants to see it count.
+func (a *app) signedToo(r *delivery.Release, keys []*signer.Key) error {
+	signed := r.Evidence.Keys()
+	for _, k := range keys {
+		if slices.Contains(signed, k.Fingerprint()) {
+			return nil
+		}
+	}
+	if len(keys) == 0 {
+		return nil
+	}
+	return withHint(fmt.Errorf("%s: the policy accepts it as signed by %s, and not by the key given (%s): %w", r.Name, strings.Join(r.Evidence.Decision.Keys, ", "), keys[0], signer.ErrNotAccepted),
+		"leave out --key, or see the policy with: sealift policy list")
+}
+
+// newFirstTrust is in the first of keys that signed.
+func newFirstTrust(r *delivery.Release, keys []*signer.Key) *firstTrust {
+	for _, k := range keys {
+		if id := r.App.Template.ID; slices.Contains(r.Evidence.Keys(), k.Fingerprint()) {
+			return &firstTrust{ID: id, Key: k.Fingerprint(), rule: signer.NewRule{IDs: []string{id}, Key: k, Name: keyName([]string{id})}}
+		}
+	}
+	return nil
+}
+
+// keyName is what a policy calls a key for ids where the person does not say: the
+// domain of the first.
+func keyName(ids []string) string {
+	domain, _, _ := strings.Cut(ids[0], "/")
+	if artifact.CheckID(domain+"/x") != nil || len(domain) > 60 {
+		return "key"
+	}
+	return domain
+}
+
+// remember writes a first trust down.
+func (a *app) remember(ctx context.Context, t *firstTrust) error {
+	if t == nil {
+		return nil
+	}
+	home, err := a.openState()
+	if err != nil {
+		return err
+	}
+	_, err = home.AddRule(ctx, t.rule)
+	return err
+}

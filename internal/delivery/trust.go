@@ -1,0 +1,82 @@
+package delivery
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/sealift/sealift/artifact"
+	"github.com/sealift/sealift/signer"
+)
+
+// Trust says whose signatures count. The zero value trusts nobody.
+type Trust struct {
+	// Keys are accepted for anything, any one of them, where there is no Policy.
+	Keys []*signer.Key
+	// Policy decides by the id of a release. What is no release has none, and is not
+	// accepted.
+	Policy *signer.Policy
+	// Now is what the windows of the policy are compared with.
+	Now time.Time
+}
+
+// Any reports whether anybody's signature could count.
+func (t Trust) Any() bool { return len(t.Keys) > 0 || t.Policy != nil }
+
+// VerifySignature checks the signatures of f, whatever it is. It fails as
+// [signer.Verify] does, with [SignatureError], and under a policy as
+// [signer.Policy.Verify] does. Damage to the media that may have hidden a signature is
+// part of the error.
+func VerifySignature(ctx context.Context, f Found, t Trust) (*signer.Evidence, error) {
+	if f.Damage != nil {
+		return nil, f.Damage
+	}
+	var evidence *signer.Evidence
+	var err error
+	if t.Policy != nil {
+		evidence, err = t.decide(ctx, f)
+	} else if evidence, err = signer.Verify(ctx, f.Store, f.Descriptor, t.Keys); err != nil {
+		err = signatureError(f.Name, t.Keys, err)
+	}
+	if f.Media != nil && errors.Is(err, signer.ErrUnsigned) {
+		err = errors.Join(f.Media.Damage(ctx), err)
+	}
+	return evidence, err
+}
+
+// decide has the policy decide on f.
+func (t Trust) decide(ctx context.Context, f Found) (*signer.Evidence, error) {
+	id, version, err := Claim(ctx, f)
+	if errors.Is(err, artifact.ErrNotRelease) {
+		return nil, fmt.Errorf("%s: a policy goes by the id of a release: %w: %w", f.Name, err, signer.ErrNotAccepted)
+	} else if err != nil {
+		return nil, err
+	}
+	evidence, err := t.Policy.Verify(ctx, f.Store, f.Descriptor, id, version, t.Now)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", f.Name, err)
+	}
+	return evidence, nil
+}
+
+// Claim returns the id and the version of a release, as its root says. A signature of
+// the root is one of them too; before it was verified they are only a claim. It fails
+// with artifact.ErrNotRelease, and with artifact.ErrInvalidRelease for what cannot be
+// an id or a version.
+func Claim(ctx context.Context, f Found) (id, version string, err error) {
+	m, _, err := artifact.FetchManifest(ctx, f.Store, f.Descriptor)
+	if err != nil {
+		return "", "", fmt.Errorf("%s: %w", f.Name, err)
+	}
+	if m.ArtifactType != artifact.TypeRelease {
+		return "", "", fmt.Errorf("%s: %w", f.Name, artifact.ErrNotRelease)
+	}
+	id, version = m.Annotations[artifact.AnnotationID], m.Annotations[ocispec.AnnotationVersion]
+	if artifact.CheckID(id) != nil || artifact.CheckVersion(version) != nil {
+		return "", "", fmt.Errorf("%s: %w: it calls itself %.100q %.100q", f.Name, artifact.ErrInvalidRelease, id, version)
+	}
+	return id, version, nil
+}
