@@ -69,7 +69,7 @@ func exitCode(ctx context.Context, err error) int {
 		return exitCredentials
 	case brokenOff(err):
 		return exitIncomplete
-	case isDamage(err), errors.Is(err, signer.ErrInvalid):
+	case isDamage(err), errors.Is(err, signer.ErrInvalid), errors.Is(err, errAudit):
 		return exitVerification
 	case errors.Is(err, signer.ErrUnsigned), errors.Is(err, signer.ErrNotAccepted), errors.Is(err, publish.ErrVersionTaken),
 		errors.Is(err, delivery.ErrMisnamed), errors.Is(err, errRefused), errors.Is(err, errDeclined), errors.Is(err, mirror.ErrMoved):
@@ -128,6 +128,8 @@ func hint(err error, code int) string {
 		return "set COSIGN_PASSWORD to the key's password, or run on a terminal to be asked"
 	case errors.Is(err, publish.ErrVersionTaken):
 		return "a published version never changes: raise version in the template and publish that"
+	case errors.Is(err, errAudit):
+		return "keep a copy of the site's home as it is now, and ask who had access to it"
 	case errors.As(err, new(*signer.ClockError)):
 		return "is the clock of this machine right? Where it is, ask the vendor for a release signed by a key that is valid, or change the policy"
 	case errors.As(err, new(*signer.PolicyError)):

@@ -45,6 +45,7 @@ func deliveryFlagSet(cmd *cobra.Command, f *deliveryFlags) {
 	flags.StringArrayVar(&f.set, "set", nil, "set a parameter: `NAME=VALUE` (may be repeated)")
 	flags.StringVarP(&f.values, "values", "f", "", "read parameters from the YAML in `FILE`")
 	flags.StringVar(&f.registry, "registry", defaultListen, "pull the media's images from a registry at `ADDRESS` of this host")
+	flags.BoolVar(&f.downgrade, "allow-downgrade", false, "accept a version lower than one accepted before, or another digest of one")
 	flags.BoolVarP(&f.yes, "yes", "y", false, "agree to the plan without being asked")
 	flags.BoolVar(&f.dryRun, "dry-run", false, "show the plan, change nothing")
 }
@@ -59,7 +60,7 @@ func (a *app) install(ctx context.Context, ref, name string, f deliveryFlags) er
 		if err != nil {
 			return err
 		}
-		opts := site.InstallOptions{Instance: name, Set: set}
+		opts := site.InstallOptions{Instance: name, Set: set, AllowDowngrade: f.downgrade}
 		plan, err := home.PlanInstall(ctx, d, opts)
 		if err != nil {
 			return fmt.Errorf("install: %w", err)

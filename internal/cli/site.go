@@ -112,13 +112,14 @@ func (a *app) reportStep(e target.Event) {
 
 // deliveryFlags are what install and upgrade share.
 type deliveryFlags struct {
-	keys     []string
-	version  string
-	set      []string
-	values   string
-	registry string
-	yes      bool
-	dryRun   bool
+	keys      []string
+	version   string
+	set       []string
+	values    string
+	registry  string
+	downgrade bool
+	yes       bool
+	dryRun    bool
 }
 
 // deliver verifies the release at ref, makes sure that a registry answers for its
@@ -131,13 +132,13 @@ func (a *app) deliver(ctx context.Context, ref string, f deliveryFlags, use func
 	}
 	r, first, err := a.verifyForSite(ctx, found, f.keys)
 	if err != nil {
-		return err
+		return a.recordRefusal(ctx, found, f, err)
 	}
 	for _, key := range r.Evidence.Keys() {
 		a.out.Message("%s %s is signed by key %s", r.App.Template.ID, r.App.Template.Version, key)
 	}
 	if err := a.verifyBytes(ctx, r); err != nil {
-		return err
+		return a.recordRefusal(ctx, found, f, err)
 	}
 	proof, err := json.Marshal(r.Evidence)
 	if err != nil {
@@ -148,11 +149,18 @@ func (a *app) deliver(ctx context.Context, ref string, f deliveryFlags, use func
 		return withHint(err, "if another sealift is installing, wait for it; else stop what answers there, or choose --registry 127.0.0.1:PORT")
 	}
 	defer func() { err = errors.Join(err, stop()) }()
-	d := site.Delivery{Release: r.Release, Repository: r.Repository, Images: map[string]string{}, Evidence: proof}
+	d := site.Delivery{Release: r.Release, Repository: r.Repository, Images: map[string]string{}, Evidence: proof, Signers: r.Evidence.Keys()}
+	if r.Evidence.Decision != nil {
+		d.Policy = r.Evidence.Decision.Policy
+	}
 	for key, image := range r.Images {
 		d.Images[key] = repository + "@" + image.Digest.String()
 	}
-	return use(d, first)
+	err = use(d, first)
+	if errors.Is(err, site.ErrRefused) {
+		return a.recordRefusal(ctx, found, f, err)
+	}
+	return err
 }
 
 // choose finds the release to install at ref.
@@ -403,6 +411,8 @@ func refusedHint(r *site.RefusedError) string {
 		return fmt.Sprintf("bring it to this version: sealift upgrade %s MEDIA --key KEY; or install it once more with --name NAME", r.Instance)
 	case site.RefusedDowngrade:
 		return fmt.Sprintf("go back: sealift rollback %s; or accept the lower version with --allow-downgrade", r.Instance)
+	case site.RefusedVersionReused:
+		return "ask the vendor which of the two is theirs; what was accepted is in trust.json of the site's home"
 	case site.RefusedMoved:
 		return fmt.Sprintf("see what was done: sealift history %s; then run the same command again", r.Instance)
 	case site.RefusedRevision:

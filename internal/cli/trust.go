@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sealift/sealift/artifact"
+	"github.com/sealift/sealift/internal/audit"
 	"github.com/sealift/sealift/internal/delivery"
 	"github.com/sealift/sealift/internal/site"
 	"github.com/sealift/sealift/signer"
@@ -166,4 +167,23 @@ func (a *app) remember(ctx context.Context, t *firstTrust) error {
 	}
 	_, err = home.AddRule(ctx, t.rule)
 	return err
+}
+
+// recordRefusal records in the site's log that a release was not accepted, where a
+// change was asked for. What could not be read was not refused.
+func (a *app) recordRefusal(ctx context.Context, f delivery.Found, flags deliveryFlags, cause error) error {
+	code := exitCode(ctx, cause)
+	if flags.dryRun || code != exitVerification && code != exitRefused {
+		return cause
+	}
+	home, err := a.openState()
+	if err != nil {
+		return cause // what matters is that it was refused
+	}
+	e := audit.Entry{Event: "refused", Root: f.Descriptor.Digest, Reason: cause.Error()}
+	e.ID, e.Version, _ = delivery.Claim(ctx, f) // what it calls itself, where it can be read
+	if _, err := home.Record(ctx, e); err != nil {
+		a.out.Warn("this was not recorded: %v", err)
+	}
+	return cause
 }

@@ -32,7 +32,6 @@ sealift rollback returns to it, or --atomic does so by itself.`,
 	}
 	deliveryFlagSet(cmd, &f)
 	cmd.Flags().BoolVar(&opts.Atomic, "atomic", false, "on failure go back to the version before")
-	cmd.Flags().BoolVar(&opts.AllowDowngrade, "allow-downgrade", false, "accept a lower version than the one installed")
 	cmd.ValidArgsFunction = a.completeInstances
 	return cmd
 }
@@ -42,7 +41,7 @@ func (a *app) upgrade(ctx context.Context, ref string, opts site.InstallOptions,
 	if err != nil {
 		return err
 	}
-	opts.Set = set
+	opts.Set, opts.AllowDowngrade = set, f.downgrade
 	return a.deliver(ctx, ref, f, func(d site.Delivery, first *firstTrust) error {
 		home, err := a.openHome(ctx)
 		if err != nil {

@@ -71,7 +71,7 @@ func (h *Home) change(ctx context.Context, action Action, prepare func() (*opera
 
 // execute writes the operation down, carries it out and records the result.
 func (h *Home) execute(ctx context.Context, op *operation) (*Revision, error) {
-	if err := h.begin(op); err != nil {
+	if err := h.begin(ctx, op); err != nil {
 		return nil, fmt.Errorf("record revision %d of %s: %w", op.record.Number, op.state.name, err)
 	}
 	h.opts.Report(target.Event{Type: EventApply, Message: fmt.Sprintf("%s %s, revision %d", op.record.App.ID, op.record.App.Version, op.record.Number)})
@@ -80,7 +80,7 @@ func (h *Home) execute(ctx context.Context, op *operation) (*Revision, error) {
 		// Left as a kill would leave it: pending, with its journal.
 		return nil, fmt.Errorf("%s of %s was interrupted: %w", op.record.Action, op.state.name, err)
 	}
-	if saveErr := h.finish(op, err); saveErr != nil {
+	if saveErr := h.finish(ctx, op, err); saveErr != nil {
 		return nil, errors.Join(err, fmt.Errorf("record revision %d of %s: %w", op.record.Number, op.state.name, saveErr))
 	}
 	if err == nil {
@@ -95,7 +95,7 @@ func (h *Home) execute(ctx context.Context, op *operation) (*Revision, error) {
 }
 
 // begin writes everything the operation needs, its journal first.
-func (h *Home) begin(op *operation) error {
+func (h *Home) begin(ctx context.Context, op *operation) error {
 	s := op.state
 	if err := makeDir(s.dir); err != nil {
 		return err
@@ -103,7 +103,10 @@ func (h *Home) begin(op *operation) error {
 	if err := s.sweep(); err != nil {
 		return err
 	}
-	if err := s.closeInterrupted(h.now()); err != nil {
+	if err := h.closeInterrupted(ctx, s); err != nil {
+		return err
+	}
+	if err := h.recordBegin(ctx, op); err != nil {
 		return err
 	}
 	s.journal = &journal{Holder: h.self(op.record.Action), Revision: op.record.Number, Version: op.record.App.Version}
@@ -151,7 +154,7 @@ func (h *Home) writeRendering(op *operation) error {
 }
 
 // finish records how the operation went and ends its journal.
-func (h *Home) finish(op *operation, failure error) error {
+func (h *Home) finish(ctx context.Context, op *operation, failure error) error {
 	r := op.record
 	r.Result, r.Finished = ResultSucceeded, h.now()
 	if failure != nil {
@@ -161,6 +164,11 @@ func (h *Home) finish(op *operation, failure error) error {
 		return err
 	}
 	op.state.revisions = append(op.state.revisions, r)
+	e := op.entry(string(r.Result))
+	e.Reason = r.Error
+	if _, err := h.Record(ctx, e); err != nil {
+		return err
+	}
 	return op.state.removeJournal()
 }
 
@@ -173,12 +181,15 @@ func (s *state) removeJournal() error {
 }
 
 // closeInterrupted records revisions that a kill left pending as failed.
-func (s *state) closeInterrupted(now time.Time) error {
+func (h *Home) closeInterrupted(ctx context.Context, s *state) error {
 	for _, r := range s.revisions {
 		if r.Result != ResultPending {
 			continue
 		}
-		r.Result, r.Error, r.Finished = ResultFailed, "interrupted", now
+		r.Result, r.Error, r.Finished = ResultFailed, "interrupted", h.now()
+		if _, err := h.Record(ctx, (&operation{record: r}).entry("interrupted")); err != nil {
+			return err
+		}
 		if err := s.saveRevision(r); err != nil {
 			return err
 		}

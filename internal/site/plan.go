@@ -71,6 +71,11 @@ type operation struct {
 	secret    map[string]any
 	current   *Revision
 	atomic    bool
+	// What the log says besides: who signed, the version of the policy that decided,
+	// and what a person insisted on.
+	signers  []string
+	policy   int
+	override string
 }
 
 // PlanInstall returns what Install would do, with every check it would make.
@@ -109,6 +114,10 @@ func (h *Home) prepare(ctx context.Context, action Action, d Delivery, opts Inst
 	if err := op.admit(action, d, opts, h.opts.Target.Name()); err != nil {
 		return nil, err
 	}
+	if op.override, err = h.forward(s.name, d, opts); err != nil {
+		return nil, err
+	}
+	op.signers, op.policy = d.Signers, d.Policy
 	old, err := op.inherit()
 	if err != nil {
 		return nil, err

@@ -7,7 +7,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
+	"github.com/sealift/sealift/internal/audit"
 	"github.com/sealift/sealift/signer"
 )
 
@@ -66,6 +68,10 @@ func (h *Home) AddRule(ctx context.Context, rule signer.NewRule) (*signer.Policy
 	p, err := signer.ParsePolicy(h.PolicyPath(), after)
 	if err != nil || string(after) == string(before) {
 		return p, err
+	}
+	_, err = h.Record(ctx, audit.Entry{Event: "policy", Policy: p.Version, Keys: []string{rule.Key.Fingerprint()}, Reason: "accepted for " + strings.Join(rule.IDs, ", ")})
+	if err != nil {
+		return nil, err
 	}
 	if err := writeFile(h.PolicyPath(), after, nil); err != nil {
 		return nil, fmt.Errorf("write the policy: %w", err)

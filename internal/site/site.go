@@ -26,6 +26,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/sealift/sealift/artifact"
+	"github.com/sealift/sealift/internal/audit"
 	"github.com/sealift/sealift/internal/target"
 )
 
@@ -85,6 +86,10 @@ type Delivery struct {
 	Images map[string]string
 	// Evidence is what the verification found; it goes into the record.
 	Evidence json.RawMessage
+	// Signers are the fingerprints of the keys that signed, and Policy is the version
+	// of the policy that accepted it, 0 for none. They go into the audit log.
+	Signers []string
+	Policy  int
 }
 
 // InstallOptions says how to install or upgrade.
@@ -94,7 +99,8 @@ type InstallOptions struct {
 	Instance string
 	// Set holds values by parameter name, as strings or of the parameter's type.
 	Set map[string]any
-	// AllowDowngrade lets an upgrade go to a lower version.
+	// AllowDowngrade accepts a lower version than was accepted or is installed, and
+	// another digest of a version that was accepted.
 	AllowDowngrade bool
 	// Atomic makes a failed upgrade return to the revision before it.
 	Atomic bool
@@ -147,6 +153,9 @@ type Revision struct {
 	// Rendered is the directory of the rendered documents, relative to the
 	// instance's; a rollback shares that of the revision it went back to.
 	Rendered string `json:"rendered,omitempty"`
+	// Audit is the entry of the log that the change began with, nil where there was no
+	// log yet.
+	Audit *audit.Head `json:"audit,omitempty"`
 	// Files are the files bound into containers.
 	Files       []FileRecord      `json:"files,omitempty"`
 	Definitions map[string]string `json:"definitions,omitempty"`

@@ -173,14 +173,14 @@ func (r *removal) describe(now time.Time) {
 // uninstall removes what runs and records it.
 func (h *Home) uninstall(ctx context.Context, r *removal) (*Revision, error) {
 	name, record := r.state.name, r.op.record
-	if err := h.begin(r.op); err != nil {
+	if err := h.begin(ctx, r.op); err != nil {
 		return nil, fmt.Errorf("record revision %d of %s: %w", record.Number, name, err)
 	}
 	err := h.opts.Target.Remove(ctx, r.deployment, h.opts.Report)
 	if err != nil && ctx.Err() != nil {
 		return nil, fmt.Errorf("uninstall of %s was interrupted: %w", name, err)
 	}
-	if saveErr := h.finish(r.op, err); saveErr != nil {
+	if saveErr := h.finish(ctx, r.op, err); saveErr != nil {
 		return nil, errors.Join(err, fmt.Errorf("record revision %d of %s: %w", record.Number, name, saveErr))
 	}
 	if err != nil {
