@@ -188,3 +188,85 @@ func TestKeyKinds(t *testing.T) {
 
 // token hides the kind of a key, as a PKCS #11 token does.
 type token struct{ crypto.Signer }
+
+// What openssl writes becomes a key of cosign, with the same public half.
+func TestImportKeyPair(t *testing.T) {
+	t.Parallel()
+	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	weak, err := rsa.GenerateKey(rand.Reader, 1024)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ecKey, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, edKey, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	block := func(kind string, der []byte, err error) []byte {
+		if err != nil {
+			t.Fatal(err)
+		}
+		return pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})
+	}
+	pkcs8 := func(key any) []byte {
+		der, err := x509.MarshalPKCS8PrivateKey(key)
+		return block("PRIVATE KEY", der, err)
+	}
+	sec1, err := x509.MarshalECPrivateKey(ecKey)
+	ec := block("EC PRIVATE KEY", sec1, err)
+	good := map[string]struct {
+		pem    []byte
+		public crypto.PublicKey
+	}{
+		"PKCS 8 RSA":           {pkcs8(rsaKey), rsaKey.Public()},
+		"PKCS 8 ECDSA":         {pkcs8(ecKey), ecKey.Public()},
+		"PKCS 8 Ed25519":       {pkcs8(edKey), edKey.Public()},
+		"PKCS 1":               {block("RSA PRIVATE KEY", x509.MarshalPKCS1PrivateKey(rsaKey), nil), rsaKey.Public()},
+		"SEC 1":                {ec, ecKey.Public()},
+		"SEC 1 and parameters": {append(block("EC PARAMETERS", []byte{6, 5, 43, 129, 4, 0, 34}, nil), ec...), ecKey.Public()},
+	}
+	for name, tt := range good {
+		private, public, err := signer.ImportKeyPair(tt.pem, []byte("secret"))
+		if err != nil {
+			t.Errorf("%s: ImportKeyPair() = %v", name, err)
+			continue
+		}
+		if _, err := signer.LoadSigner(private, nil); !errors.Is(err, signer.ErrPassword) {
+			t.Errorf("%s: without the password LoadSigner() = %v", name, err)
+		}
+		s, err := signer.LoadSigner(private, []byte("secret"))
+		if err != nil {
+			t.Errorf("%s: LoadSigner() = %v", name, err)
+			continue
+		}
+		der, err := x509.MarshalPKIXPublicKey(tt.public)
+		if want := string(block("PUBLIC KEY", der, err)); string(public) != want || string(s.PublicKeyPEM()) != want {
+			t.Errorf("%s: the public key is\n%s\nand %s, want %s", name, public, s.PublicKeyPEM(), want)
+		}
+	}
+	encrypted, _, err := signer.GenerateKeyPair(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, raw := range map[string][]byte{
+		"nothing":           nil,
+		"no PEM":            []byte("x"),
+		"two keys":          append(pkcs8(rsaKey), pkcs8(ecKey)...),
+		"cosign's":          encrypted,
+		"encrypted":         block("ENCRYPTED PRIVATE KEY", []byte{1}, nil),
+		"a public key":      block("PUBLIC KEY", []byte{1}, nil),
+		"damaged":           block("PRIVATE KEY", []byte{1, 2, 3}, nil),
+		"of 1024 bits":      pkcs8(weak),
+		"encrypted the old": []byte("-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00\n\nAAAA\n-----END RSA PRIVATE KEY-----\n"),
+	} {
+		if _, _, err := signer.ImportKeyPair(raw, nil); err == nil {
+			t.Errorf("%s: ImportKeyPair() succeeded", name)
+		}
+	}
+}

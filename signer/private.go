@@ -35,6 +35,68 @@ func GenerateKeyPair(password []byte) (private, public []byte, err error) {
 	return pair.PrivateBytes, pair.PublicBytes, nil
 }
 
+// ImportKeyPair makes a key pair as [GenerateKeyPair] does out of a private key that
+// exists: RSA, ECDSA or Ed25519, in one PEM block "PRIVATE KEY" (PKCS #8), "RSA PRIVATE
+// KEY" (PKCS #1) or "EC PRIVATE KEY" (SEC 1) that is not encrypted; a block "EC
+// PARAMETERS" may stand before it. The public key must be one that [ParseKey] accepts.
+func ImportKeyPair(privatePEM, password []byte) (private, public []byte, err error) {
+	parsed, err := parsePrivate(privatePEM)
+	if err != nil {
+		return nil, nil, fmt.Errorf("import private key: %w", err)
+	}
+	key, err := newKey(parsed.Public())
+	if err != nil {
+		return nil, nil, fmt.Errorf("import private key: %w", err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(parsed)
+	if err != nil {
+		return nil, nil, fmt.Errorf("import private key: %w", err)
+	}
+	box, err := encrypted.Encrypt(der, password)
+	if err != nil {
+		return nil, nil, fmt.Errorf("import private key: %w", err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: cosign.SigstorePrivateKeyPemType, Bytes: box}), key.PEM(), nil
+}
+
+// parsePrivate reads the one private key of a PEM file.
+func parsePrivate(raw []byte) (crypto.Signer, error) {
+	block, rest := pem.Decode(raw)
+	if block != nil && block.Type == "EC PARAMETERS" { // the curve, which the key names again
+		block, rest = pem.Decode(rest)
+	}
+	switch {
+	case block == nil:
+		return nil, errors.New("no PEM block")
+	case len(bytes.TrimSpace(rest)) > 0:
+		return nil, errors.New("more than one PEM block")
+	case block.Type == cosign.SigstorePrivateKeyPemType || block.Type == cosign.CosignPrivateKeyPemType:
+		return nil, errors.New("it is a key of cosign already")
+	case block.Type == "ENCRYPTED PRIVATE KEY" || block.Headers["DEK-Info"] != "":
+		return nil, errors.New("it is encrypted; decrypt it first: openssl pkey -in FILE -out PLAIN")
+	}
+	var parsed any
+	var err error
+	switch block.Type {
+	case "PRIVATE KEY":
+		parsed, err = x509.ParsePKCS8PrivateKey(block.Bytes)
+	case "RSA PRIVATE KEY":
+		parsed, err = x509.ParsePKCS1PrivateKey(block.Bytes)
+	case "EC PRIVATE KEY":
+		parsed, err = x509.ParseECPrivateKey(block.Bytes)
+	default:
+		return nil, fmt.Errorf("PEM block is %q, want a private key", block.Type)
+	}
+	if err != nil {
+		return nil, err
+	}
+	private, ok := parsed.(crypto.Signer)
+	if !ok {
+		return nil, fmt.Errorf("%T cannot sign", parsed)
+	}
+	return private, nil
+}
+
 // Signer signs with one private key. It may be used concurrently if its
 // crypto.Signer may.
 type Signer struct {

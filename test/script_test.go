@@ -58,6 +58,7 @@ func TestScript(t *testing.T) {
 			"interrupt":  cmdInterrupt,
 			"keys":       cmdKeys,
 			"left":       cmdLeft,
+			"plainkey":   cmdPlainKey,
 			"lock":       cmdLock,
 			"press":      cmdPress,
 			"pushimage":  cmdPushImage,
@@ -253,6 +254,16 @@ func cmdKeys(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Check(os.WriteFile(ts.MkAbs(name+".pub"), p.public, 0o644))
 		ts.Setenv(name+"_fingerprint", p.fingerprint)
 	}
+}
+
+// cmdPlainKey writes an ECDSA key to a file, as openssl does.
+func cmdPlainKey(ts *testscript.TestScript, neg bool, args []string) {
+	need(ts, !neg && len(args) == 1, "plainkey FILE")
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	ts.Check(err)
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600))
 }
 
 // cmdLock holds the writer's lock of media until the script ends.

@@ -88,10 +88,11 @@ type app struct {
 	client *registries
 	found  *compose.Engine // nil until one was
 
-	format    string
-	quiet     bool
-	plainHTTP bool
-	home      string
+	format       string
+	quiet        bool
+	plainHTTP    bool
+	home         string
+	passwordFile string
 }
 
 // Main runs the command line args and returns the exit code.

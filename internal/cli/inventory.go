@@ -60,6 +60,7 @@ vendor.`,
 	cmd.Flags().StringVarP(&f.out, "out", "O", "", "write the list to `FILE`, which must not be there, not to standard output")
 	cmd.Flags().StringArrayVar(&f.ids, "for", nil, "list only apps with an id that matches `ID-GLOB`, as example.com/** (may be repeated)")
 	cmd.Flags().StringVar(&f.key, "key", "", "sign with the private key in `FILE`; wants -O")
+	passwordFlag(cmd, a)
 	cmd.Flags().BoolVar(&f.blobs, "blobs", false, "list every blob too, for a vendor who cannot look up what the roots name")
 	_ = cmd.MarkFlagFilename("key", "key")
 	_ = cmd.RegisterFlagCompletionFunc("for", cobra.NoFileCompletions)

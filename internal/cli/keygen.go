@@ -8,7 +8,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -16,28 +15,34 @@ import (
 )
 
 func newKeygen(a *app) *cobra.Command {
-	prefix := "cosign"
+	prefix, from := "cosign", ""
 	cmd := &cobra.Command{
 		Use:   "keygen",
 		Short: "Make a key pair for signing",
 		Long: `keygen writes an encrypted private key, PREFIX.key, and a public key, PREFIX.pub, in
-the format of cosign. The password is taken from COSIGN_PASSWORD or asked for. It
-never overwrites a key.
+the format of cosign. The password is taken from --password-file or COSIGN_PASSWORD,
+or asked for. It never overwrites a key.
+
+With --import it makes them of a private key that exists: RSA, ECDSA or Ed25519, as
+openssl writes it, in PEM and not encrypted.
 
 The public key is what a site needs to accept your releases; give it to them over
 another way than the media.`,
-		Example:           "  sealift keygen\n  COSIGN_PASSWORD=… sealift keygen --out vendor",
+		Example:           "  sealift keygen\n  COSIGN_PASSWORD=… sealift keygen --out vendor\n  sealift keygen --import vendor.pem --out vendor --password-file vendor.password",
 		Args:              args(0, 0, "no arguments"),
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.keygen(cmd.Context(), prefix)
+			return a.keygen(cmd.Context(), prefix, from)
 		},
 	}
 	cmd.Flags().StringVar(&prefix, "out", prefix, "write `PREFIX`.key and PREFIX.pub")
+	cmd.Flags().StringVar(&from, "import", "", "take the private key in `FILE` instead of making one")
+	_ = cmd.MarkFlagFilename("import", "pem", "key")
+	passwordFlag(cmd, a)
 	return cmd
 }
 
-func (a *app) keygen(ctx context.Context, prefix string) error {
+func (a *app) keygen(ctx context.Context, prefix, from string) error {
 	private, public := prefix+".key", prefix+".pub"
 	for _, path := range []string{private, public} {
 		if _, err := os.Lstat(path); err == nil {
@@ -46,11 +51,27 @@ func (a *app) keygen(ctx context.Context, prefix string) error {
 			return err
 		}
 	}
+	pair := signer.GenerateKeyPair
+	if from != "" {
+		if err := a.checkSecret(from); err != nil {
+			return err
+		}
+		data, err := readKey(from)
+		if err != nil {
+			return err
+		}
+		pair = func(password []byte) (private, public []byte, err error) {
+			if private, public, err = signer.ImportKeyPair(data, password); err != nil {
+				err = usagef("%s: %v", from, err)
+			}
+			return private, public, err
+		}
+	}
 	password, err := a.newPassword(ctx)
 	if err != nil {
 		return err
 	}
-	privatePEM, publicPEM, err := signer.GenerateKeyPair(password)
+	privatePEM, publicPEM, err := pair(password)
 	if err != nil {
 		return err
 	}
@@ -80,11 +101,11 @@ func (a *app) keygen(ctx context.Context, prefix string) error {
 	})
 }
 
-// newPassword asks twice on a terminal; COSIGN_PASSWORD, even when empty, is an
-// answer.
+// newPassword asks twice on a terminal; a file, and COSIGN_PASSWORD, even when empty,
+// are an answer.
 func (a *app) newPassword(ctx context.Context) ([]byte, error) {
-	if p := a.Getenv(passwordVariable); p != "" || slices.Contains(a.Environ, passwordVariable+"=") {
-		return []byte(p), nil
+	if p, given, err := a.givenPassword(); given || err != nil {
+		return p, err
 	}
 	if !a.Terminal {
 		return nil, withHint(usagef("there is no password for the private key, and nobody to ask"), "set %s; an empty one makes a key without a password", passwordVariable)

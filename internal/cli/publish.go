@@ -53,6 +53,7 @@ SOURCE_DATE_EPOCH sets the date recorded in the release; without it there is non
 		},
 	}
 	cmd.Flags().StringVar(&f.key, "key", "", "sign the release with the private key in `FILE`")
+	passwordFlag(cmd, a)
 	cmd.Flags().BoolVar(&f.noSign, "no-sign", false, "publish without a signature")
 	cmd.Flags().StringArrayVar(&f.images, "image", nil, "take a component's image from elsewhere: `KEY=PATH` (may be repeated)")
 	cmd.Flags().BoolVar(&f.dryRun, "dry-run", false, "check everything and show what would be copied, write nothing")

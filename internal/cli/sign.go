@@ -29,6 +29,7 @@ sealift signs, and the other way round.`,
 		},
 	}
 	cmd.Flags().StringVar(&key, "key", "", "the private key in `FILE` (required)")
+	passwordFlag(cmd, a)
 	return cmd
 }
 
