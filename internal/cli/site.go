@@ -410,7 +410,7 @@ func refusedHint(r *site.RefusedError) string {
 	case site.RefusedInstalled:
 		return fmt.Sprintf("bring it to this version: sealift upgrade %s MEDIA --key KEY; or install it once more with --name NAME", r.Instance)
 	case site.RefusedDowngrade:
-		return fmt.Sprintf("go back: sealift rollback %s; or accept the lower version with --allow-downgrade", r.Instance)
+		return fmt.Sprintf("to go back to what ran here: sealift rollback %s; or accept the older release with --allow-downgrade, which is recorded", r.Instance)
 	case site.RefusedVersionReused:
 		return "ask the vendor which of the two is theirs; what was accepted is in trust.json of the site's home"
 	case site.RefusedMoved:

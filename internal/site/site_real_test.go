@@ -205,7 +205,7 @@ func TestRealFailedUpgrade(t *testing.T) {
 		t.Errorf("Status() = %+v, want it working", got)
 	}
 
-	_, err = h.Upgrade(ctx, real(t, "1.1.0", one, one, `BROKEN: "1"`), site.InstallOptions{Atomic: true})
+	_, err = h.Upgrade(ctx, real(t, "1.1.1", one, one, `BROKEN: "1"`), site.InstallOptions{Atomic: true})
 	var failed *site.FailedError
 	if !errors.As(err, &failed) || failed.Restored == nil || failed.Restored.App.Version != "1.0.0" {
 		t.Fatalf("Upgrade() = %v, want 1.0.0 restored", err)

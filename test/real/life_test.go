@@ -271,8 +271,12 @@ func (s shop) uninstallAndInstall(t *testing.T) {
 	if got := s.run(t, "docker", "volume", "ls", "-q"); got != volume {
 		t.Errorf("volumes = %q, want the data kept", got)
 	}
-	s.run(t, s.installs(s.media, s.pub)...)
+	s.run(t, append(s.installs(s.media, s.pub), "--allow-downgrade")...) // 1.1.0 was accepted before
 	s.works(t, "1.0.0")
+	if log := s.run(t, "sealift", "audit", "show"); !strings.Contains(log, "install begun shop example.com/shop 1.0.0") || strings.Count(log, "by --allow-downgrade") != 1 {
+		t.Errorf("the audit log does not tell of it:\n%s", log)
+	}
+	s.run(t, "sealift", "audit", "verify")
 	s.run(t, "sealift", "uninstall", "shop", "--delete-data", volume, "--yes")
 	s.nothing(t)
 	if _, err := os.Stat(s.dir + "/home"); err != nil {
