@@ -31,6 +31,7 @@ type statement struct {
 	Type          string             `json:"_type"`
 	Subject       []statementSubject `json:"subject"`
 	PredicateType string             `json:"predicateType"`
+	Predicate     json.RawMessage    `json:"predicate,omitempty"`
 }
 
 type statementSubject struct {
@@ -46,12 +47,14 @@ func (s statement) names(d digest.Digest) bool {
 	return false
 }
 
-// newBundle returns the sigstore bundle that signs d.
-func newBundle(d digest.Digest, s *Signer) ([]byte, error) {
+// newBundle returns the sigstore bundle that states the predicate, nil for none, about
+// d.
+func newBundle(d digest.Digest, predicateType string, predicate []byte, s *Signer) ([]byte, error) {
 	payload, err := json.Marshal(statement{
 		Type:          statementType,
 		Subject:       []statementSubject{{Digest: map[string]string{d.Algorithm().String(): d.Encoded()}}},
-		PredicateType: types.CosignSignPredicateType,
+		PredicateType: predicateType,
+		Predicate:     predicate,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("encode statement: %w", err)
@@ -73,9 +76,20 @@ func newBundle(d digest.Digest, s *Signer) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// parseBundle returns the bundle and the statement in its envelope, neither of
+// parseBundle returns the bundle that signs something and its statement, neither of
 // them verified. The error is ErrInvalid, ErrNotAccepted or errNotSignature.
 func parseBundle(raw []byte) (*bundle.Bundle, statement, error) {
+	b, st, err := parseStatement(raw)
+	if err == nil && st.PredicateType != types.CosignSignPredicateType {
+		err = errNotSignature
+	}
+	return b, st, err
+}
+
+// parseStatement returns the bundle and the statement in its envelope, neither of
+// them verified. The error is ErrInvalid, ErrNotAccepted, or errNotSignature for what
+// is no statement.
+func parseStatement(raw []byte) (*bundle.Bundle, statement, error) {
 	var (
 		b  bundle.Bundle
 		st statement
@@ -93,9 +107,6 @@ func parseBundle(raw []byte) (*bundle.Bundle, statement, error) {
 	if err := json.Unmarshal(envelope.GetPayload(), &st); err != nil {
 		return nil, st, fmt.Errorf("%w: statement: %w", ErrInvalid, err)
 	}
-	if st.PredicateType != types.CosignSignPredicateType {
-		return nil, st, errNotSignature
-	}
 	return &b, st, nil
 }
 
@@ -108,6 +119,11 @@ func verifyBundle(ctx context.Context, raw []byte, d digest.Digest, keys []*Key)
 	if !st.names(d) {
 		return nil, fmt.Errorf("%w: statement names another subject", ErrInvalid)
 	}
+	return verifyParsed(ctx, b, d, keys)
+}
+
+// verifyParsed returns the key by which a bundle about d is signed.
+func verifyParsed(ctx context.Context, b *bundle.Bundle, d digest.Digest, keys []*Key) (*Key, error) {
 	claimed := b.GetVerificationMaterial().GetPublicKey()
 	if claimed == nil {
 		return nil, fmt.Errorf("%w: signed with a certificate, not a key", ErrNotAccepted)

@@ -80,6 +80,12 @@ func tooMany(form Form) candidate {
 // listReferrers returns the referrers that may be signatures, the likeliest
 // first and otherwise by digest.
 func listReferrers(ctx context.Context, src Source, subject ocispec.Descriptor) ([]ocispec.Descriptor, error) {
+	return listReferrersOf(ctx, src, subject, likelihood)
+}
+
+// listReferrersOf returns the referrers that may be what is looked for, the likeliest
+// first and otherwise by digest.
+func listReferrersOf(ctx context.Context, src Source, subject ocispec.Descriptor, likelihood func(ocispec.Descriptor) int) ([]ocispec.Descriptor, error) {
 	enough := errors.New("enough")
 	var listed []ocispec.Descriptor
 	err := src.Referrers(ctx, plain(subject), "", func(page []ocispec.Descriptor) error {

@@ -45,17 +45,10 @@ type SignOptions struct {
 // Sign returns errdef.ErrNotFound for a subject that dst does not have and
 // ErrConflict when others write the tag at the same time.
 func Sign(ctx context.Context, dst Target, subject ocispec.Descriptor, repository string, s *Signer, opts SignOptions) ([]ocispec.Descriptor, error) {
-	if err := checkSubject(subject); err != nil {
+	resolved, err := signable(ctx, dst, subject)
+	if err != nil {
 		return nil, fmt.Errorf("sign: %w", err)
 	}
-	resolved, err := dst.Resolve(ctx, subject.Digest.String())
-	if err != nil {
-		return nil, fmt.Errorf("sign %s: %w", subject.Digest, err)
-	}
-	if resolved.Digest != subject.Digest {
-		return nil, fmt.Errorf("sign %s: resolved to %s", subject.Digest, resolved.Digest)
-	}
-	resolved = plain(resolved)
 	bundle, err := signBundle(ctx, dst, resolved, s, opts.Time)
 	if err != nil {
 		return nil, fmt.Errorf("sign %s with a bundle: %w", subject.Digest, err)
@@ -85,10 +78,15 @@ func signBundle(ctx context.Context, dst Target, subject ocispec.Descriptor, s *
 	if desc, ok := signedBy(ctx, dst, subject, s.key, FormBundle, findReferrers(ctx, dst, subject)); ok {
 		return desc, nil
 	}
-	raw, err := newBundle(subject.Digest, s)
+	raw, err := newBundle(subject.Digest, types.CosignSignPredicateType, nil, s)
 	if err != nil {
 		return ocispec.Descriptor{}, err
 	}
+	return pushBundle(ctx, dst, subject, types.CosignSignPredicateType, raw, created)
+}
+
+// pushBundle pushes a bundle and the manifest by which it refers to the subject.
+func pushBundle(ctx context.Context, dst Target, subject ocispec.Descriptor, predicateType string, raw []byte, created time.Time) (ocispec.Descriptor, error) {
 	layer, err := pushBlob(ctx, dst, mediaTypeBundle, raw)
 	if err != nil {
 		return ocispec.Descriptor{}, err
@@ -99,7 +97,7 @@ func signBundle(ctx context.Context, dst Target, subject ocispec.Descriptor, s *
 	}
 	annotations := map[string]string{
 		annotationContent:   contentDSSE,
-		annotationPredicate: types.CosignSignPredicateType,
+		annotationPredicate: predicateType,
 	}
 	if !created.IsZero() {
 		annotations[ocispec.AnnotationCreated] = created.UTC().Format(time.RFC3339)
