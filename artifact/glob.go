@@ -44,5 +44,41 @@ func (g IDGlob) Match(id string) bool {
 	return reach[len(segments)]
 }
 
+// Covers reports whether the pattern stands for every id that other stands for, as far
+// as that can be seen segment by segment: it may say no of a pattern that does, and
+// never says yes of one that does not.
+func (g IDGlob) Covers(other IDGlob) bool {
+	// reach[i] says that the first i segments of other are covered, by the globs so far.
+	reach := make([]bool, len(other.segments)+1)
+	reach[0] = true
+	for _, glob := range g.segments {
+		next := make([]bool, len(reach))
+		for i, reached := range reach {
+			switch {
+			case glob == "**":
+				next[i] = reached || i > 0 && next[i-1]
+			case reached && i < len(other.segments) && coversSegment(glob, other.segments[i]):
+				next[i+1] = true
+			}
+		}
+		reach = next
+	}
+	return reach[len(other.segments)]
+}
+
+// coversSegment is Covers for one segment, of which glob is not **.
+func coversSegment(glob, other string) bool {
+	switch {
+	case other == "**":
+		return false
+	case glob == "*" || glob == other:
+		return true
+	case strings.ContainsAny(other, `*?[\`):
+		return false
+	}
+	ok, _ := path.Match(glob, other) // the pattern was checked
+	return ok
+}
+
 // String returns the pattern.
 func (g IDGlob) String() string { return strings.Join(g.segments, "/") }

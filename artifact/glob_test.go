@@ -50,3 +50,64 @@ func TestIDGlob(t *testing.T) {
 		}
 	}
 }
+
+func TestIDGlobCovers(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		glob, other string
+		want        bool
+	}{
+		{"example.com/shop", "example.com/shop", true},
+		{"example.com/*", "example.com/shop", true},
+		{"example.com/*", "example.com/s?op-*", true},
+		{"example.com/s*", "example.com/shop", true},
+		{"example.com/s*", "example.com/sh*", false}, // it does, which is not seen
+		{"example.com/?", "example.com/*", false},
+		{"example.com/[a-c]", "example.com/[a-c]", true},
+		{"example.com/*", "example.com/**", false},
+		{"example.com/*/x", "example.com/**/x", false},
+		{"example.com/**", "example.com/*", true},
+		{"example.com/**", "example.com/**/x/*", true},
+		{"example.com/**", "**", false},
+		{"**", "**", true},
+		{"**", "example.com/shop", true},
+		{"**/**", "*/**", true},
+		{"*/**", "**", false},
+		{"**/x", "example.com/**/x", true},
+		{"**/x", "example.com/**", false},
+		{"example.com/shop", "example.com/*", false},
+		{strings.Repeat("**/", 60) + "none", strings.Repeat("a/", 90) + "b", false}, // at once, not in years
+	}
+	for _, tt := range tests {
+		g, err := artifact.ParseIDGlob(tt.glob)
+		if err != nil {
+			t.Fatal(err)
+		}
+		other, err := artifact.ParseIDGlob(tt.other)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := g.Covers(other); got != tt.want {
+			t.Errorf("%s covers %s: %t, want %t", tt.glob, tt.other, got, tt.want)
+		}
+	}
+}
+
+// What is covered is matched.
+func FuzzIDGlobCovers(f *testing.F) {
+	f.Add("a.b/**", "a.b/*/c", "a.b/x/c")
+	f.Add("a.b/?", "a.b/*", "a.b/xy")
+	f.Fuzz(func(t *testing.T, glob, other, id string) {
+		g, err := artifact.ParseIDGlob(glob)
+		if err != nil {
+			return
+		}
+		o, err := artifact.ParseIDGlob(other)
+		if err != nil {
+			return
+		}
+		if g.Covers(o) && o.Match(id) && !g.Match(id) {
+			t.Errorf("%q covers %q, which matches %q, and does not match it", glob, other, id)
+		}
+	})
+}

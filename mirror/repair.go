@@ -92,8 +92,11 @@ type RepairError struct {
 // maxLackingShown keeps the text of a RepairError readable.
 const maxLackingShown = 10
 
-// Error has a line for each of the first pieces.
-func (e *RepairError) Error() string {
+// Error has the lines of Lines.
+func (e *RepairError) Error() string { return strings.Join(e.Lines(), "\n") }
+
+// Lines has one for each of the first pieces.
+func (e *RepairError) Lines() []string {
 	var lines []string
 	for i, l := range e.Lacking {
 		if i == maxLackingShown {
@@ -106,7 +109,7 @@ func (e *RepairError) Error() string {
 		}
 		lines = append(lines, fmt.Sprintf("%s is %s and cannot be replaced: %s", l.Descriptor.Digest, l.Was, strings.Join(reasons, "; ")))
 	}
-	return strings.Join(lines, "\n")
+	return lines
 }
 
 // Is reports whether target is [ErrDamaged].

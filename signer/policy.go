@@ -14,7 +14,8 @@ import (
 )
 
 // Policy is a site's statement of whose signatures it accepts for which releases.
-// [ParsePolicy] reads it. It is immutable and may be used concurrently.
+// [ParsePolicy] reads it; a rule that is none it would have read accepts nothing. It may
+// be used concurrently while nobody changes it.
 type Policy struct {
 	// Version counts the policies of a site, from 1.
 	Version int
@@ -129,11 +130,13 @@ func (p *Policy) Match(id string) (rule int, pattern string) {
 }
 
 // Verify looks for signatures of a release in src, as the function [Verify] does, and
-// accepts it if the rule for its id does. The id and version must be what the subject
-// says of itself: a signature of the subject is one of them too, and a name or a tag
-// is no word of the vendor's. Windows are compared with now.
+// accepts it if the rule for its id does. The id must be what the subject says of
+// itself: a signature of the subject is one of its id too, and a name or a tag is no
+// word of the vendor's. The version is for errors alone. Windows are compared with now.
 //
-// The error is a *PolicyError, or that of ctx.
+// The error is a *PolicyError, which wraps ErrUnsigned, ErrNotAccepted or ErrInvalid as
+// those of Verify do, with a *ClockError where a window is the reason, or the error of
+// src; else it is that of ctx, wrapped.
 func (p *Policy) Verify(ctx context.Context, src Source, subject ocispec.Descriptor, id, version string, now time.Time) (*Evidence, error) {
 	number, pattern := p.Match(id)
 	refused := &PolicyError{ID: id, Version: version, Rule: number, Pattern: pattern, Err: ErrNotAccepted}
@@ -141,6 +144,10 @@ func (p *Policy) Verify(ctx context.Context, src Source, subject ocispec.Descrip
 		return nil, refused
 	}
 	rule := p.Rules[number-1]
+	if !p.sound(rule) {
+		refused.Reasons = []string{"the rule is none"}
+		return nil, refused
+	}
 	if err := rule.Window.check(now); err != nil {
 		refused.Reasons = []string{"the rule is " + err.Error()}
 		refused.Err = errors.Join(ErrNotAccepted, err)
@@ -167,6 +174,19 @@ func (p *Policy) Verify(ctx context.Context, src Source, subject ocispec.Descrip
 	}
 	evidence.Decision = &Decision{Policy: p.Version, Rule: number, ID: pattern, Keys: signed, Threshold: rule.Threshold}
 	return evidence, nil
+}
+
+// sound reports whether a rule wants at least one signature, and no more than it has
+// different keys.
+func (p *Policy) sound(r Rule) bool {
+	known := map[string]bool{}
+	for _, name := range r.Keys {
+		if p.Keys[name].Key == nil {
+			return false
+		}
+		known[p.Keys[name].Fingerprint()] = true
+	}
+	return r.Threshold >= 1 && r.Threshold <= len(known) && len(known) == len(r.Keys)
 }
 
 // count returns the names of the keys whose signatures count, sorted, and moves the

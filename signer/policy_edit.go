@@ -12,8 +12,8 @@ import (
 	"github.com/sealift/sealift/artifact"
 )
 
-// NewRule is a rule to be added to a policy.
-type NewRule struct {
+// RuleToAdd is a rule that [AddRule] adds to a policy.
+type RuleToAdd struct {
 	// IDs are the patterns it is for, at least one.
 	IDs []string
 	// Key must have signed; Name is what the policy calls it, where it does not know
@@ -23,17 +23,27 @@ type NewRule struct {
 }
 
 // AddRule returns a policy, the bytes of the file called name, with one rule more, or
-// with one more key that any rule for exactly the same ids takes; empty data makes a
-// new policy. It stands before the first rule that would decide in its place.
-// Comments and everything else stay, and the version goes up by one; where the rule
-// stands already, the data is returned as it is. The error is an
-// [artifact.FindingsError] for a policy that is none, before or with the rule, and
-// errdef.ErrUnsupported for one that uses aliases.
-func AddRule(name string, data []byte, add NewRule) ([]byte, error) {
+// with one more key of those that may sign under a rule for exactly the same ids; empty
+// data makes a new policy. It stands before the first rule that would decide in its
+// place. Comments and everything else stay, and the version goes up by one; where the
+// rule stands already, the data is returned as it is.
+//
+// The error is an [artifact.FindingsError] for a policy that is none, before or with the
+// rule, and errdef.ErrUnsupported for what is to be decided by hand: a policy with
+// aliases, a rule for the same ids that wants more than one signature, and a key that
+// the policy revokes.
+func AddRule(name string, data []byte, add RuleToAdd) ([]byte, error) {
+	before := &Policy{}
 	if len(bytes.TrimSpace(data)) == 0 {
 		data = []byte("apiVersion: " + artifact.APIVersion + "\nkind: " + PolicyKind + "\nversion: 0\nkeys: {}\nrules: []\n")
-	} else if _, err := ParsePolicy(name, data); err != nil {
-		return nil, err
+	} else {
+		var err error
+		if before, err = ParsePolicy(name, data); err != nil {
+			return nil, err
+		}
+	}
+	if reason, revoked := before.Revoked[add.Key.Fingerprint()]; revoked {
+		return nil, fmt.Errorf("policy %s revokes the key %s: %s: %w", name, add.Key, reason, errdef.ErrUnsupported)
 	}
 	var doc yaml.Node
 	if err := yaml.Unmarshal(data, &doc); err != nil {
@@ -44,13 +54,13 @@ func AddRule(name string, data []byte, add NewRule) ([]byte, error) {
 		return nil, fmt.Errorf("policy %s uses YAML aliases: %w", name, errdef.ErrUnsupported)
 	}
 	e := policyEdit{root}
-	if !e.rule(add.IDs, e.key(add)) {
+	if changed, err := e.rule(add.IDs, e.key(add)); err != nil {
+		return nil, fmt.Errorf("policy %s: %w", name, err)
+	} else if !changed {
 		return data, nil
 	}
 	version := e.field(root, "version", yaml.ScalarNode)
-	n, _ := strconv.Atoi(version.Value) // the policy was read
-	version.SetString("")
-	version.Tag, version.Value, version.Style = "!!int", strconv.Itoa(n+1), 0
+	version.Tag, version.Value, version.Style = "!!int", strconv.Itoa(before.Version+1), 0
 	var out bytes.Buffer
 	enc := yaml.NewEncoder(&out)
 	enc.SetIndent(2)
@@ -90,7 +100,7 @@ func text(s string) *yaml.Node {
 }
 
 // key returns the name of a key, added where it is not known.
-func (e policyEdit) key(add NewRule) string {
+func (e policyEdit) key(add RuleToAdd) string {
 	keys := e.field(e.root, "keys", yaml.MappingNode)
 	keys.Style = 0
 	taken := map[string]bool{}
@@ -115,20 +125,25 @@ func (e policyEdit) key(add NewRule) string {
 }
 
 // rule adds a rule, or a key to the one for the same ids, and reports whether there
-// was need of it.
-func (e policyEdit) rule(ids []string, key string) bool {
+// was need of it. One more key of a rule that wants several would change how many of
+// them may be missing.
+func (e policyEdit) rule(ids []string, key string) (changed bool, err error) {
 	rules := e.field(e.root, "rules", yaml.SequenceNode)
 	rules.Style = 0
 	at := len(rules.Content)
 	for i, n := range rules.Content {
 		have := values(e.field(n, "ids", yaml.SequenceNode))
 		if slices.Equal(slices.Sorted(slices.Values(have)), slices.Sorted(slices.Values(ids))) {
-			keys := e.field(e.field(n, "require", yaml.MappingNode), "keys", yaml.SequenceNode)
+			require := e.field(n, "require", yaml.MappingNode)
+			keys := e.field(require, "keys", yaml.SequenceNode)
 			if slices.Contains(values(keys), key) {
-				return false
+				return false, nil
+			}
+			if wants := valueOf(require, "threshold"); !slices.Contains([]string{"", "any", "1"}, wants) {
+				return false, fmt.Errorf("rule %d, for the same ids, wants %s of its keys; say in an editor what it should want: %w", i+1, wants, errdef.ErrUnsupported)
 			}
 			keys.Content = append(keys.Content, text(key))
-			return true
+			return true, nil
 		}
 		if i < at && slices.ContainsFunc(have, func(pattern string) bool { return shadows(pattern, ids) }) {
 			at = i
@@ -142,13 +157,26 @@ func (e policyEdit) rule(ids []string, key string) bool {
 	require := &yaml.Node{Kind: yaml.MappingNode, Content: []*yaml.Node{text("keys"), keys}}
 	rule := &yaml.Node{Kind: yaml.MappingNode, Content: []*yaml.Node{text("ids"), list, text("require"), require}}
 	rules.Content = slices.Insert(rules.Content, at, rule)
-	return true
+	return true, nil
 }
 
-// shadows reports whether a pattern is for one of ids.
+// shadows reports whether a pattern decides on all that one of ids stands for.
 func shadows(pattern string, ids []string) bool {
 	glob, err := artifact.ParseIDGlob(pattern)
-	return err == nil && slices.ContainsFunc(ids, glob.Match)
+	return err == nil && slices.ContainsFunc(ids, func(id string) bool {
+		other, err := artifact.ParseIDGlob(id)
+		return err == nil && glob.Covers(other)
+	})
+}
+
+// valueOf returns the scalar of a field, "" where there is none.
+func valueOf(in *yaml.Node, name string) string {
+	for i := 0; i+1 < len(in.Content); i += 2 {
+		if in.Content[i].Value == name {
+			return in.Content[i+1].Value
+		}
+	}
+	return ""
 }
 
 func values(list *yaml.Node) []string {

@@ -14,7 +14,7 @@ import (
 
 func addRule(t *testing.T, data string, key *signer.Key, name string, ids ...string) string {
 	t.Helper()
-	out, err := signer.AddRule("policy.yaml", []byte(data), signer.NewRule{IDs: ids, Key: key, Name: name})
+	out, err := signer.AddRule("policy.yaml", []byte(data), signer.RuleToAdd{IDs: ids, Key: key, Name: name})
 	if err != nil {
 		t.Fatalf("AddRule: %v\n%s", err, data)
 	}
@@ -63,20 +63,37 @@ func TestAddRuleRefuses(t *testing.T) {
 	sound := addRule(t, "", key, "acme", "example.com/**")
 	tests := []struct {
 		name, data string
-		add        signer.NewRule
+		add        signer.RuleToAdd
 		unfit      bool // errdef.ErrUnsupported instead of findings
 	}{
-		{"no policy", "kind: App\n", signer.NewRule{IDs: []string{"a.b/c"}, Key: key, Name: "acme"}, false},
-		{"bad pattern", sound, signer.NewRule{IDs: []string{"a.b/["}, Key: key, Name: "acme"}, false},
-		{"no pattern", sound, signer.NewRule{Key: key, Name: "acme"}, false},
-		{"bad name", sound, signer.NewRule{IDs: []string{"a.b/c"}, Key: newSigner(t).Key(), Name: "a b"}, false},
-		{"aliases", strings.Replace(sound, "keys: [acme]", "keys: &k [acme]\n  - ids: [a.b/c]\n    require:\n      keys: *k", 1), signer.NewRule{IDs: []string{"a.b/c"}, Key: key, Name: "acme"}, true},
+		{"no policy", "kind: App\n", signer.RuleToAdd{IDs: []string{"a.b/c"}, Key: key, Name: "acme"}, false},
+		{"bad pattern", sound, signer.RuleToAdd{IDs: []string{"a.b/["}, Key: key, Name: "acme"}, false},
+		{"no pattern", sound, signer.RuleToAdd{Key: key, Name: "acme"}, false},
+		{"bad name", sound, signer.RuleToAdd{IDs: []string{"a.b/c"}, Key: newSigner(t).Key(), Name: "a b"}, false},
+		{"revoked", sound + "revoked: {" + key.Fingerprint() + ": lost}\n", signer.RuleToAdd{IDs: []string{"a.b/c"}, Key: key, Name: "acme"}, true},
+		{"all of a rule", addRule(t, strings.Replace(sound, "keys: [acme]", "keys: [acme]\n      threshold: all", 1), key, "x", "a.b/c"), signer.RuleToAdd{IDs: []string{"example.com/**"}, Key: newSigner(t).Key(), Name: "acme"}, true},
+		{"aliases", strings.Replace(sound, "keys: [acme]", "keys: &k [acme]\n  - ids: [a.b/c]\n    require:\n      keys: *k", 1), signer.RuleToAdd{IDs: []string{"a.b/c"}, Key: key, Name: "acme"}, true},
 	}
 	for _, tt := range tests {
 		out, err := signer.AddRule("policy.yaml", []byte(tt.data), tt.add)
 		var findings artifact.FindingsError
 		if errors.As(err, &findings) == tt.unfit || errors.Is(err, errdef.ErrUnsupported) != tt.unfit || out != nil {
 			t.Errorf("%s: AddRule() = %q, %v", tt.name, out, err)
+		}
+	}
+}
+
+// A wider rule stands behind a narrower one, and a number is a number however it is
+// written.
+func TestAddRuleWider(t *testing.T) {
+	t.Parallel()
+	key := newSigner(t).Key()
+	for _, pair := range [][2]string{{"example.com/?", "example.com/*"}, {"example.com/*/x", "example.com/**/x"}} {
+		policy := addRule(t, "", key, "acme", pair[0])
+		policy = addRule(t, strings.Replace(policy, "version: 1", "version: 5.0", 1), key, "acme", pair[1])
+		p := parsePolicy(t, policy)
+		if len(p.Rules) != 2 || p.Rules[0].IDs[0].String() != pair[0] || p.Version != 6 {
+			t.Errorf("version %d, want 6, and %s first:\n%s", p.Version, pair[0], policy)
 		}
 	}
 }

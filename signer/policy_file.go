@@ -187,6 +187,19 @@ func window(f *document.Findings, field string, from, to fileTime) Window {
 	return Window{from.Time, to.Time}
 }
 
+// covering returns the number of the first rule that decides on all that a pattern
+// stands for, from 1, and the pattern in it; 0 when there is none.
+func (p *Policy) covering(glob artifact.IDGlob) (rule int, pattern string) {
+	for i, r := range p.Rules {
+		for _, g := range r.IDs {
+			if g.Covers(glob) {
+				return i + 1, g.String()
+			}
+		}
+	}
+	return 0, ""
+}
+
 func (p *Policy) addRule(f *document.Findings, field string, r fileRule, known map[string]fileKey) {
 	rule := Rule{Window: window(f, field, r.NotBefore, r.NotAfter)}
 	if len(r.IDs) == 0 {
@@ -202,12 +215,11 @@ func (p *Policy) addRule(f *document.Findings, field string, r fileRule, known m
 			continue
 		}
 		rule.IDs = append(rule.IDs, glob)
-		// What is for the pattern, read as an id, is for all that it stands for.
-		earlier, _ := p.Match(id)
+		earlier, _ := p.covering(glob)
 		reachable = reachable || earlier == 0
 	}
 	if !reachable {
-		earlier, pattern := p.Match(r.IDs[0])
+		earlier, pattern := p.covering(rule.IDs[0])
 		f.Add(document.Join(field, "ids"), "never decides: rule %d is for %s before; put the narrower rule first", earlier, pattern)
 	}
 	require := document.Join(field, "require")

@@ -293,3 +293,27 @@ func TestPolicySchema(t *testing.T) {
 		t.Errorf("%d kinds of objects are read, want 4", len(fields))
 	}
 }
+
+// A policy that ParsePolicy did not make accepts no less than it would.
+func TestPolicyByHand(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	parts(t, s.repo, s.index, s.accepted)
+	glob, err := artifact.ParseIDGlob("**")
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := signer.PolicyKey{Key: s.accepted.Key()}
+	for name, rule := range map[string]signer.Rule{
+		"no threshold":   {IDs: []artifact.IDGlob{glob}, Keys: []string{"a"}},
+		"nobody":         {IDs: []artifact.IDGlob{glob}, Threshold: 0},
+		"an unknown key": {IDs: []artifact.IDGlob{glob}, Keys: []string{"c"}, Threshold: 1},
+		"one key twice":  {IDs: []artifact.IDGlob{glob}, Keys: []string{"a", "b"}, Threshold: 2},
+		"the same name":  {IDs: []artifact.IDGlob{glob}, Keys: []string{"a", "a"}, Threshold: 2},
+	} {
+		p := &signer.Policy{Version: 1, Keys: map[string]signer.PolicyKey{"a": key, "b": key}, Rules: []signer.Rule{rule}}
+		if _, err := p.Verify(t.Context(), s.repo, s.index, testID, "1.0.0", noon); !errors.Is(err, signer.ErrNotAccepted) {
+			t.Errorf("%s: Verify() = %v, want it refused", name, err)
+		}
+	}
+}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"oras.land/oras-go/v2/errdef"
 
 	"github.com/sealift/sealift/artifact"
 	"github.com/sealift/sealift/internal/delivery"
@@ -91,7 +92,7 @@ func (a *app) policyAdd(ctx context.Context, keyFile, name string, ids []string,
 	if err != nil {
 		return err
 	}
-	rule := signer.NewRule{IDs: ids, Key: keys[0], Name: name}
+	rule := signer.RuleToAdd{IDs: ids, Key: keys[0], Name: name}
 	if dryRun {
 		_, before, err := home.Policy()
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -112,7 +113,9 @@ func (a *app) policyAdd(ctx context.Context, keyFile, name string, ids []string,
 		return err
 	}
 	p, err := home.AddRule(ctx, rule)
-	if err != nil {
+	if errors.Is(err, errdef.ErrUnsupported) {
+		return withHint(fmt.Errorf("%w: %w", errRefused, err), "edit %s, then look at it with: sealift policy list", home.PolicyPath())
+	} else if err != nil {
 		return err
 	}
 	return a.listPolicy(home.PolicyPath(), p)

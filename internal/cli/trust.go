@@ -77,7 +77,7 @@ type firstTrust struct {
 	ID  string `json:"id"`
 	Key string `json:"key"`
 
-	rule signer.NewRule
+	rule signer.RuleToAdd
 }
 
 // verifyForSite verifies a release before it is installed. The policy decides where
@@ -140,7 +140,7 @@ func (a *app) signedToo(r *delivery.Release, keys []*signer.Key) error {
 func newFirstTrust(r *delivery.Release, keys []*signer.Key) *firstTrust {
 	for _, k := range keys {
 		if id := r.App.Template.ID; slices.Contains(r.Evidence.Keys(), k.Fingerprint()) {
-			return &firstTrust{ID: id, Key: k.Fingerprint(), rule: signer.NewRule{IDs: []string{id}, Key: k, Name: keyName([]string{id})}}
+			return &firstTrust{ID: id, Key: k.Fingerprint(), rule: signer.RuleToAdd{IDs: []string{id}, Key: k, Name: keyName([]string{id})}}
 		}
 	}
 	return nil

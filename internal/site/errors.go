@@ -113,12 +113,15 @@ type ValueFinding struct {
 }
 
 // Error lists the findings, one a line.
-func (e *ValuesError) Error() string {
+func (e *ValuesError) Error() string { return strings.Join(e.Lines(), "\n") }
+
+// Lines are those of Error.
+func (e *ValuesError) Lines() []string {
 	lines := make([]string, len(e.Findings))
 	for i, f := range e.Findings {
 		lines[i] = fmt.Sprintf("parameters.%s: %s", f.Parameter, f.Message)
 	}
-	return strings.Join(lines, "\n")
+	return lines
 }
 
 // FailedError reports a change that was begun and did not succeed. Its revision

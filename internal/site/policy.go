@@ -51,7 +51,7 @@ func (h *Home) readPolicy() ([]byte, error) {
 
 // AddRule adds a rule to the site's policy, making one where there is none, and returns
 // the policy as it is then. It fails as [signer.AddRule] does and with [*LockedError].
-func (h *Home) AddRule(ctx context.Context, rule signer.NewRule) (*signer.Policy, error) {
+func (h *Home) AddRule(ctx context.Context, rule signer.RuleToAdd) (*signer.Policy, error) {
 	unlock, err := h.lock(ctx, ActionPolicy)
 	if err != nil {
 		return nil, err

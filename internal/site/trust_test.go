@@ -154,7 +154,7 @@ func TestAddRuleAtSite(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	rule := signer.NewRule{IDs: []string{"example.com/**"}, Key: key, Name: "example"}
+	rule := signer.RuleToAdd{IDs: []string{"example.com/**"}, Key: key, Name: "example"}
 	for range 2 { // the second changes nothing
 		if p, err := h.AddRule(t.Context(), rule); err != nil || p.Version != 1 || len(p.Rules) != 1 {
 			t.Fatalf("AddRule() = %+v, %v", p, err)

@@ -3,6 +3,7 @@ package ui
 import (
 	"errors"
 	"reflect"
+	"slices"
 	"strings"
 
 	"github.com/sealift/sealift/artifact"
@@ -25,7 +26,7 @@ func errorLines(err error) []string {
 		}
 		return lines
 	case interface{ Lines() []string }:
-		lines := e.Lines()
+		lines := slices.Clone(e.Lines())
 		for i, line := range lines {
 			lines[i] = oneLine(line)
 		}
