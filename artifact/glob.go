@@ -11,8 +11,19 @@ import (
 // [...] sets, and ** for any number of whole segments.
 type IDGlob struct{ segments []string }
 
-// ParseIDGlob reads a pattern. ** must be a segment of its own.
+// maxGlobBytes and maxGlobSegments bound a pattern as ids are bounded: policies compare
+// each with each.
+const (
+	maxGlobBytes    = 256
+	maxGlobSegments = 16
+)
+
+// ParseIDGlob reads a pattern, of at most 256 bytes and 16 segments. ** must be a
+// segment of its own.
 func ParseIDGlob(pattern string) (IDGlob, error) {
+	if len(pattern) > maxGlobBytes || strings.Count(pattern, "/") >= maxGlobSegments {
+		return IDGlob{}, fmt.Errorf("a pattern for ids has at most %d bytes in %d segments", maxGlobBytes, maxGlobSegments)
+	}
 	g := IDGlob{strings.Split(pattern, "/")}
 	for _, s := range g.segments {
 		if _, err := path.Match(s, ""); err != nil || s == "" || s != "**" && strings.Contains(s, "**") {

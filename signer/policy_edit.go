@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 
 	"go.yaml.in/yaml/v3"
 	"oras.land/oras-go/v2/errdef"
@@ -67,10 +68,39 @@ func AddRule(name string, data []byte, add RuleToAdd) ([]byte, error) {
 	if err := enc.Encode(&doc); err != nil {
 		return nil, fmt.Errorf("write policy %s: %w", name, err)
 	}
-	if _, err := ParsePolicy(name, out.Bytes()); err != nil {
+	after, err := ParsePolicy(name, out.Bytes())
+	if err != nil {
 		return nil, err
 	}
+	if pattern, rule := after.takes(before, add.IDs); pattern != "" {
+		return nil, fmt.Errorf("policy %s: a rule for %s would decide on %s, which rule %d does; add one for each of the ids: %w",
+			name, strings.Join(add.IDs, ", "), pattern, rule, errdef.ErrUnsupported)
+	}
 	return out.Bytes(), nil
+}
+
+// takes returns a pattern on which a rule decided before, and which now one for ids
+// decides that was not there, "" where there is none.
+func (p *Policy) takes(before *Policy, ids []string) (pattern string, rule int) {
+	for _, r := range before.Rules {
+		for _, glob := range r.IDs {
+			number, _ := before.covering(glob)
+			now, _ := p.covering(glob)
+			if isFor(p.Rules[now-1].IDs, ids) && !isFor(before.Rules[number-1].IDs, ids) {
+				return glob.String(), number
+			}
+		}
+	}
+	return "", 0
+}
+
+// isFor reports whether patterns are ids, in whatever order.
+func isFor(patterns []artifact.IDGlob, ids []string) bool {
+	var have []string
+	for _, g := range patterns {
+		have = append(have, g.String())
+	}
+	return slices.Equal(slices.Sorted(slices.Values(have)), slices.Sorted(slices.Values(ids)))
 }
 
 // policyEdit changes a policy as it is written.

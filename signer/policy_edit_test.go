@@ -72,6 +72,7 @@ func TestAddRuleRefuses(t *testing.T) {
 		{"bad name", sound, signer.RuleToAdd{IDs: []string{"a.b/c"}, Key: newSigner(t).Key(), Name: "a b"}, false},
 		{"revoked", sound + "revoked: {" + key.Fingerprint() + ": lost}\n", signer.RuleToAdd{IDs: []string{"a.b/c"}, Key: key, Name: "acme"}, true},
 		{"all of a rule", addRule(t, strings.Replace(sound, "keys: [acme]", "keys: [acme]\n      threshold: all", 1), key, "x", "a.b/c"), signer.RuleToAdd{IDs: []string{"example.com/**"}, Key: newSigner(t).Key(), Name: "acme"}, true},
+		{"ids of a narrower rule", addRule(t, addRule(t, "", key, "acme", "b.com/**"), key, "acme", "example.com/shop", "other.com/x"), signer.RuleToAdd{IDs: []string{"example.com/**", "b.com/x"}, Key: newSigner(t).Key(), Name: "new"}, true},
 		{"aliases", strings.Replace(sound, "keys: [acme]", "keys: &k [acme]\n  - ids: [a.b/c]\n    require:\n      keys: *k", 1), signer.RuleToAdd{IDs: []string{"a.b/c"}, Key: key, Name: "acme"}, true},
 	}
 	for _, tt := range tests {

@@ -70,7 +70,7 @@ var policyRules = document.Rules{Scalar: func(target, raw any) (known bool, err 
 	switch t := target.(type) {
 	case *fileTime:
 		text, _ := raw.(string)
-		if t.Time, err = time.Parse(time.RFC3339, text); err != nil {
+		if t.Time, err = time.Parse(time.RFC3339, text); err != nil || t.Year() < 1970 {
 			err = fmt.Errorf("want a time as 2026-01-31T12:00:00Z, got %v", raw)
 		}
 		return true, err

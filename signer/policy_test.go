@@ -214,6 +214,7 @@ func TestParsePolicyFindings(t *testing.T) {
 		{"threshold of too many", known + "rules: [{ids: [example.com/shop], require: {keys: [acme], threshold: 2}}]\n", "rules[0].require.threshold: wants 2 signatures of 1 keys"},
 		{"never decides", known + "rules:\n- {ids: ['**'], require: {keys: [acme]}}\n- {ids: [example.com/shop], require: {keys: [acme]}}\n", "policy.yaml:7:9: rules[1].ids: never decides: rule 1 is for ** before; put the narrower rule first"},
 		{"time without zone", known + "rules: [{ids: [example.com/shop], require: {keys: [acme]}, notAfter: 2026-01-31}]\n", "rules[0].notAfter: want a time as 2026-01-31T12:00:00Z, got 2026-01-31"},
+		{"the beginning of time", known + "rules: [{ids: [example.com/shop], require: {keys: [acme]}, notAfter: 0001-01-01T00:00:00Z}]\n", "rules[0].notAfter: want a time"},
 		{"ends before it begins", known + "rules: [{ids: [a.b/c], require: {keys: [acme]}, notBefore: 2026-01-02T00:00:00Z, notAfter: 2026-01-01T00:00:00Z}]\n", "rules[0].notAfter: is before notBefore"},
 		{"revoked by name", known + "revoked: {acme: lost}\n", "revoked.acme: want the fingerprint of a key"},
 		{"revoked without a reason", known + "revoked: {" + key.Fingerprint() + ": ''}\n", "say why"},

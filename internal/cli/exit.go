@@ -156,6 +156,8 @@ func hint(err error, code int) string {
 		return "wait until the other command is done, then run this one again"
 	case isDamage(err), errors.Is(err, signer.ErrInvalid):
 		return "do not use this copy; mend it where the release is at hand, sealift verify DIR --repair SRC, or have it made again"
+	case errors.Is(err, remote.ErrReferrers):
+		return "run the same command again, lest a signature be left behind; where it goes on, ask who runs the registry, or what stands before it"
 	case errors.As(err, new(*remote.RedirectError)):
 		return "the registry sends its clients to where they must not go: ask who runs it, or copy from another one"
 	case errors.As(err, new(*mirror.IncompleteError)) && errors.Is(err, errdef.ErrNotFound):

@@ -21,6 +21,9 @@ const (
 	maxNodes   = 20_000
 	maxDepth   = 32
 	maxEntries = 2000
+	// maxPaths bounds the bytes of the paths of all values: long names that are nested
+	// stand in each path below them, and aliases repeat what is below.
+	maxPaths = 4 << 20
 )
 
 // MaxNameBytes bounds the names of fields, which every path of a value below
@@ -50,6 +53,7 @@ type Decoder struct {
 	*Findings
 	rules Rules
 	nodes int
+	paths int
 	// endless says that the tree is incomplete, because it would not end.
 	endless bool
 	// broken holds the fields whose value could not be had, so that the checks
@@ -83,6 +87,11 @@ func (d *Decoder) tree(n *yaml.Node, field string, depth int) any {
 	if d.nodes++; d.endless {
 		return nil
 	}
+	if d.paths += len(field); d.paths > maxPaths {
+		d.endless = true
+		d.AddAt(Position{n.Line, n.Column}, "", "names its values by more than %d MiB; are long names nested?", maxPaths>>20)
+		return nil
+	}
 	if d.nodes > maxNodes || depth > maxDepth {
 		d.endless = true
 		d.AddAt(Position{n.Line, n.Column}, field, "is one of more than %d values or nested more than %d deep; is an alias repeated without end?", maxNodes, maxDepth)
@@ -100,6 +109,9 @@ func (d *Decoder) tree(n *yaml.Node, field string, depth int) any {
 	case n.Kind == yaml.SequenceNode && n.Tag == "!!seq":
 		list := make([]any, 0, len(n.Content))
 		for i, c := range n.Content {
+			if d.endless {
+				break
+			}
 			list = append(list, d.tree(c, fmt.Sprintf("%s[%d]", field, i), depth+1))
 		}
 		return list
@@ -114,7 +126,7 @@ func (d *Decoder) mapping(n *yaml.Node, field string, depth int) any {
 		d.AddAt(Position{n.Line, n.Column}, field, "want at most %d entries, got %d", maxEntries, len(n.Content)/2)
 		return m
 	}
-	for i := 0; i+1 < len(n.Content); i += 2 {
+	for i := 0; i+1 < len(n.Content) && !d.endless; i += 2 {
 		key, value := n.Content[i], n.Content[i+1]
 		at := Position{key.Line, key.Column}
 		switch {

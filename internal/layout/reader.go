@@ -72,7 +72,7 @@ func dropIndex(dir string) error {
 		names = append(names, slotName(n))
 	}
 	for _, name := range names {
-		if err := dropFile(root, name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := dropFile(root, name); err != nil && !absent(err) {
 			return err
 		}
 	}

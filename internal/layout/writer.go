@@ -169,8 +169,13 @@ func (w *Writer) ownDirs() error {
 // settle makes the names of slots and blobs durable that a killed writer did not
 // come to. They are taken for granted from now on.
 func (w *Writer) settle() error {
-	if err := w.disk.syncDir(privateDir); err != nil {
-		return err
+	for _, dir := range []string{".", privateDir, ocispec.ImageBlobsDir, partsDir} {
+		if info, err := w.disk.root.Lstat(dir); err != nil || !info.IsDir() {
+			continue
+		}
+		if err := w.disk.syncDir(dir); err != nil {
+			return err
+		}
 	}
 	for _, dir := range []string{ocispec.ImageBlobsDir, partsDir} {
 		for _, alg := range []digest.Algorithm{digest.SHA256, digest.SHA384, digest.SHA512} {

@@ -22,10 +22,11 @@ const (
 )
 
 // Referrers lists the manifests that refer to desc, page by page. A list beyond
-// all measure is errdef.ErrSizeExceedsLimit.
+// all measure is errdef.ErrSizeExceedsLimit, and a registry that says that it has an
+// API for referrers and that it has none is [ErrReferrers].
 func (r *Repository) Referrers(ctx context.Context, desc ocispec.Descriptor, artifactType string, fn func([]ocispec.Descriptor) error) error {
 	return list(ctx, "referrers of "+desc.Digest.String(), fn, func(ctx context.Context, fn func([]ocispec.Descriptor) error) error {
-		return r.Repository.Referrers(ctx, desc, artifactType, fn)
+		return r.ways.list(ctx, desc, artifactType, fn)
 	})
 }
 

@@ -104,19 +104,40 @@ type Repository struct {
 	*remote.Repository
 	client redacting
 	slots  slots
+	ways   *ways
 }
 
 // Repository opens the repository called name, HOST/REPO, or returns the one that is
-// open: whether it has an API for referrers is asked once.
+// open, which all who ask for it share: so it is known after a few questions whether it
+// has an API for referrers. It is kept as long as the client.
 func (c *Client) Repository(name string) (*Repository, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if open := c.repos[name]; open != nil {
 		return open, nil
 	}
-	repo, err := remote.NewRepository(name)
+	repo, err := c.open(name)
 	if err != nil {
 		return nil, fmt.Errorf("open repository %s: %w", name, err)
+	}
+	opened := &Repository{Repository: repo, client: redacting{c.auth}, slots: c.fetches(repo.Reference.Host()), ways: &ways{}}
+	for capable, way := range map[bool]**remote.Repository{true: &opened.ways.api, false: &opened.ways.tags} {
+		if *way, err = c.open(name); err == nil {
+			err = (*way).SetReferrersCapability(capable)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("open repository %s: %w", name, err)
+		}
+	}
+	c.repos[name] = opened
+	return opened, nil
+}
+
+// open makes a repository of oras-go with the settings of all.
+func (c *Client) open(name string) (*remote.Repository, error) {
+	repo, err := remote.NewRepository(name)
+	if err != nil {
+		return nil, err
 	}
 	client := redacting{c.auth}
 	repo.Client = client
@@ -128,9 +149,7 @@ func (c *Client) Repository(name string) (*Repository, error) {
 	// One more than an answer may have, so that the bound of our own is met, which
 	// says so.
 	repo.MaxMetadataBytes = artifact.MaxManifestBytes + 1
-	opened := &Repository{repo, client, c.fetches(repo.Reference.Host())}
-	c.repos[name] = opened
-	return opened, nil
+	return repo, nil
 }
 
 // fetches returns the slots of a registry; the caller has mu.

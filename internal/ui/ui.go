@@ -18,6 +18,7 @@ import (
 	"sync"
 	"time"
 	"unicode"
+	"unicode/utf16"
 
 	"github.com/sealift/sealift/artifact"
 )
@@ -91,7 +92,7 @@ func (p *Printer) document(v any) error {
 	if err := enc.Encode(v); err != nil {
 		return err
 	}
-	rest := strings.TrimPrefix(body.String(), "{")
+	rest := strings.TrimPrefix(escapeInvisible(body.String()), "{")
 	if !strings.HasPrefix(rest, "}") {
 		rest = "," + rest
 	}
@@ -218,9 +219,31 @@ func (p *Printer) size() (width, height int) {
 
 // event writes one JSON line to standard error.
 func (p *Printer) event(v any) {
-	enc := json.NewEncoder(p.opts.Err)
+	var line bytes.Buffer
+	enc := json.NewEncoder(&line)
 	enc.SetEscapeHTML(false)
 	_ = enc.Encode(v)
+	_, _ = io.WriteString(p.opts.Err, escapeInvisible(line.String()))
+}
+
+// escapeInvisible returns the same JSON with what a terminal does not show as it
+// stands escaped: it can only be within strings.
+func escapeInvisible(text string) string {
+	hidden := func(r rune) bool { return r >= 0x7f && r != '\uFFFD' && visible(r) != r }
+	if !strings.ContainsFunc(text, hidden) {
+		return text
+	}
+	var b strings.Builder
+	for _, r := range text {
+		if !hidden(r) {
+			b.WriteRune(r)
+			continue
+		}
+		for _, unit := range utf16.Encode([]rune{r}) {
+			fmt.Fprintf(&b, `\u%04x`, unit)
+		}
+	}
+	return b.String()
 }
 
 // printable makes one line of s that keeps what may come from hostile media from

@@ -2,9 +2,11 @@ package ui_test
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"io"
 	"log/slog"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -164,6 +166,27 @@ func TestBytes(t *testing.T) {
 	} {
 		if got := ui.Bytes(n); got != want {
 			t.Errorf("Bytes(%d) = %q, want %q", n, got, want)
+		}
+	}
+}
+
+// What could speak to a terminal is escaped in JSON, and means the same there.
+func TestJSONShowsNothingHidden(t *testing.T) {
+	t.Parallel()
+	var out, errs bytes.Buffer
+	p := ui.New(ui.Options{Out: &out, Err: &errs, Format: ui.JSON})
+	const hostile = "a\u009b2J\u0085b\u202ec\x7fd\U000E0041é✓"
+	if err := p.Result(map[string]string{"text": hostile}, nil); err != nil {
+		t.Fatal(err)
+	}
+	p.Warn("%s", hostile)
+	for _, text := range []string{out.String(), errs.String()} {
+		if strings.ContainsAny(text, "\u009b\u0085\u202e\x7f\U000E0041") || !strings.Contains(text, "é✓") {
+			t.Errorf("%q", text)
+		}
+		var doc struct{ Text string }
+		if err := json.Unmarshal([]byte(text), &doc); err != nil || doc.Text != hostile {
+			t.Errorf("reads as %q, %v", doc.Text, err)
 		}
 	}
 }
