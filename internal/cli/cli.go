@@ -179,7 +179,7 @@ found, 12 damaged or invalid signature, 13 credentials or password, 14 incomplet
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err.Error()} })
 	root.AddGroup(&cobra.Group{ID: "vendor", Title: "At the vendor:"}, &cobra.Group{ID: "media", Title: "On the way:"}, &cobra.Group{ID: "site", Title: "At the site:"})
 	for group, commands := range map[string][]*cobra.Command{
-		"vendor": {newKeygen(a), newPublish(a), newSign(a)},
+		"vendor": {newKeygen(a), newPublish(a), newSign(a), newAttest(a)},
 		"media":  {newMirror(a), newVerify(a), newInspect(a), newDiff(a), newFingerprint(a)},
 		"site":   {newPolicy(a), newServe(a), newInstall(a), newUpgrade(a), newRollback(a), newStatus(a), newHistory(a), newUninstall(a), newInventory(a), newAudit(a)},
 	} {

@@ -22,8 +22,8 @@ func newInspect(a *app) *cobra.Command {
 		Use:   "inspect REF",
 		Short: "Show what a release, or media, holds",
 		Long: `inspect shows each artifact REF names: for a release its components, the images they
-run and what the site may choose; for everything the signatures found, and of media
-what it lacks. Nothing is verified beyond the digests of manifests: who signed is
+run and what the site may choose; for everything the signatures and statements found,
+as SBOMs and reports, and of media what it lacks. Nothing is verified beyond the digests of manifests: who signed is
 no verdict. Use verify for that.`,
 		Example: "  sealift inspect registry.example.com/shop:1.0.0\n  sealift inspect /media/usb -o json",
 		Args:    args(1, 1, "one REF"),
@@ -40,6 +40,8 @@ type inspected struct {
 	MediaType  string             `json:"mediaType"`
 	Release    *inspectedRelease  `json:"release,omitempty"`
 	Signatures []signer.Signature `json:"signatures"`
+	// Statements are attestations, SBOMs and what else is said of it and of its images.
+	Statements []delivery.Statement `json:"statements,omitempty"`
 	// Carried is what media says of how much is there, nil for all of it.
 	Carried *inspectedCarried `json:"carried,omitempty"`
 	// Damage says why nothing else is known.
@@ -157,9 +159,10 @@ func inspectOne(ctx context.Context, f delivery.Found) (inspected, error) {
 		i.Signatures = []signer.Signature{} // a list, in JSON too
 	}
 	r, err := artifact.ReadRelease(ctx, f.Store, f.Descriptor)
-	if errors.Is(err, artifact.ErrNotRelease) {
-		return i, nil
-	} else if err != nil {
+	if err != nil && !errors.Is(err, artifact.ErrNotRelease) {
+		return i, err
+	}
+	if i.Statements, err = delivery.Statements(ctx, f, r); err != nil || r == nil {
 		return i, err
 	}
 	t := r.App.Template
@@ -207,7 +210,30 @@ func (i inspected) text(w io.Writer) {
 		}
 		fmt.Fprintf(&b, "  signature   %s, claims %s (not verified)\n", ui.Value(string(s.Form)), key)
 	}
+	for _, s := range i.Statements {
+		fmt.Fprintf(&b, "  statement   %s\n", statementText(s))
+	}
 	_, _ = io.WriteString(w, b.String())
+}
+
+// statementText is a statement for people.
+func statementText(s delivery.Statement) string {
+	text := ui.Value(s.Type)
+	if s.Component != "" {
+		text += " of " + s.Component
+	}
+	if s.Platform != "" {
+		text += " (" + ui.Value(s.Platform) + ")"
+	}
+	switch {
+	case s.Key != "":
+		text += ", claims key " + ui.Value(s.Key) + " (not verified)"
+	case s.Signed:
+		text += ", signed (not verified)"
+	default:
+		text += ", not signed"
+	}
+	return text
 }
 
 // parameterText says what the site may choose, and what happens if it does not.

@@ -45,7 +45,11 @@ func (a *app) sign(ctx context.Context, ref, keyFile string) error {
 	if err != nil {
 		return err
 	}
-	if err := a.signFound(ctx, ref, f, s); err != nil {
+	err = a.addProof(ctx, ref, f, func(dst signer.Target) error {
+		_, err := signer.Sign(ctx, dst, f.Descriptor, f.Repository, s, signer.SignOptions{})
+		return err
+	})
+	if err != nil {
 		return fmt.Errorf("sign %s: %w", f.Name, err)
 	}
 	v := struct {
@@ -59,14 +63,14 @@ func (a *app) sign(ctx context.Context, ref, keyFile string) error {
 	})
 }
 
-func (a *app) signFound(ctx context.Context, ref string, f delivery.Found, s *signer.Signer) (err error) {
+// addProof adds what refers to an artifact where the artifact is.
+func (a *app) addProof(ctx context.Context, ref string, f delivery.Found, add func(signer.Target) error) (err error) {
 	if f.Media == nil {
 		repo, err := a.client.Repository(f.Repository)
 		if err != nil {
 			return err
 		}
-		_, err = signer.Sign(ctx, repo, f.Descriptor, f.Repository, s, signer.SignOptions{})
-		return err
+		return add(repo)
 	}
 	if delivery.FullName(f.Repository) != f.Repository {
 		return withHint(usagef("the layout was written by another tool and gives the image no full name to sign it under"),
@@ -77,7 +81,7 @@ func (a *app) signFound(ctx context.Context, ref string, f delivery.Found, s *si
 		return err
 	}
 	defer func() { err = errors.Join(err, w.Close()) }()
-	if _, err := signer.Sign(ctx, w.WritableRepository(f.Repository), f.Descriptor, f.Repository, s, signer.SignOptions{}); err != nil {
+	if err := add(w.WritableRepository(f.Repository)); err != nil {
 		return err
 	}
 	return w.Commit(ctx)

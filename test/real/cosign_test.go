@@ -55,6 +55,22 @@ func TestCosign(t *testing.T) {
 			v.run(t, "sealift", "verify", "-q", media, "--key", third+".pub")
 		})
 	}
+	sbom := filepath.Join(t.TempDir(), "sbom.json")
+	if err := os.WriteFile(sbom, []byte(`{"spdxVersion": "SPDX-2.3", "name": "shop"}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	attested := func(key, ref string) []string {
+		return []string{"cosign", "verify-attestation", "--new-bundle-format", "--type", "spdxjson", "--key", key, "--insecure-ignore-tlog=true", "--trusted-root", root, ref}
+	}
+	t.Run("attestations", func(t *testing.T) {
+		v.run(t, "sealift", "attest", "-q", shop, "--type", "spdxjson", "--predicate", sbom, "--key", v.key)
+		v.run(t, attested(v.pub, v.registry+"/shop@"+digest)...)
+		v.fails(t, 1, nil, attested(third+".pub", v.registry+"/shop@"+digest)...)
+		v.run(t, "cosign", "attest", "--new-bundle-format", "--type", "vuln", "--predicate", sbom, "--key", third+".key", "--tlog-upload=false", "--yes", v.registry+"/shop@"+digest)
+		if out := v.run(t, "sealift", "inspect", shop); strings.Count(out, "statement ") != 2 || !strings.Contains(out, "https://spdx.dev/Document, claims key") {
+			t.Errorf("sealift lists the statements of both as:\n%s", out)
+		}
+	})
 	// A third party signs the release, and one image in it, after publish.
 	v.run(t, sign(v.registry+"/shop@"+digest)...)
 	v.run(t, sign(v.registry+"/shop@"+images["api"], "--new-bundle-format")...)
@@ -64,6 +80,7 @@ func TestCosign(t *testing.T) {
 	t.Run("over serve", func(t *testing.T) {
 		v.run(t, verify(v.pub, site+"/shop:1.0.0")...)
 		v.run(t, verify(v.pub, site+"/shop@"+digest)...)
+		v.run(t, attested(v.pub, site+"/shop@"+digest)...)
 	})
 	t.Run("third party", func(t *testing.T) {
 		for _, key := range []string{v.pub, third + ".pub"} {
