@@ -60,6 +60,9 @@ func (a *app) newCopy(ctx context.Context, req delivery.Request, flags mirrorFla
 	if c.found, err = a.findAll(ctx, req.Refs); err != nil {
 		return nil, err
 	}
+	if err := a.warnForks(ctx, c.found); err != nil {
+		return nil, err
+	}
 	for _, f := range c.found {
 		c.carried = append(c.carried, delivery.CarriedOf(f))
 		if !trust.Any() {
