@@ -10,6 +10,7 @@ import (
 	"maps"
 	"os"
 	"path"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -28,12 +29,19 @@ type Media struct {
 	w    *layout.Writer
 	opts MediaOptions
 	// settled are the entries of index.json as they were when the media was opened or
-	// last read back: what they reach was written, and read, before.
+	// last read back: what they reach was written, and read, before. There are none
+	// on media that was not read back when it was last written to.
 	settled []ocispec.Descriptor
+	// behind says that the media was such when it was opened.
+	behind bool
+	// mended says that whoever writes here reads all of it afterwards.
+	mended bool
 
 	mu      sync.Mutex
-	label   *ledger           // with what Commit has yet to write
-	aliases map[string]string // short names to the full ones they stand for, "" for others'; nil until needed
+	unread  bool                   // what the media says of itself
+	known   map[digest.Digest]bool // what settled reaches, nil until needed
+	label   *ledger                // with what Commit has yet to write
+	aliases map[string]string      // short names to the full ones they stand for, "" for others'; nil until needed
 }
 
 // MediaOptions configure media. The zero value is a good default.
@@ -88,6 +96,12 @@ func OpenMedia(ctx context.Context, dir string, opts MediaOptions) (*Media, erro
 		label = layout.Label{} // advice, and damaged: the index is what counts
 	}
 	m := &Media{w: w, opts: opts, label: newLedger(label), settled: w.Entries()}
+	if m.unread, err = w.Unread(); err != nil {
+		return nil, errors.Join(fmt.Errorf("open media %s: %w", dir, err), w.Close())
+	}
+	if m.behind = m.unread; m.behind {
+		m.settled = nil
+	}
 	if opts.Set == nil {
 		return m, nil
 	}
@@ -179,17 +193,26 @@ func (m *Media) Fetch(ctx context.Context, desc ocispec.Descriptor) (io.ReadClos
 
 // Push writes desc from its beginning.
 func (m *Media) Push(ctx context.Context, desc ocispec.Descriptor, r io.Reader) error {
+	if err := m.announce(ctx, desc); err != nil {
+		return err
+	}
 	return m.w.Push(ctx, desc, r)
 }
 
 // Ingest writes desc, continuing what an earlier attempt left.
 func (m *Media) Ingest(ctx context.Context, desc ocispec.Descriptor, open func(context.Context, int64) (io.ReadCloser, error)) error {
+	if err := m.announce(ctx, desc); err != nil {
+		return err
+	}
 	return m.w.Ingest(ctx, desc, open)
 }
 
 // IngestSegments writes segments of desc, continuing what an earlier attempt left,
 // and states their digests on the label.
 func (m *Media) IngestSegments(ctx context.Context, desc ocispec.Descriptor, segmentBytes int64, keep func(n int) bool, open func(context.Context, int64) (io.ReadCloser, error)) error {
+	if err := m.announce(ctx, desc); err != nil {
+		return err
+	}
 	digests, err := m.w.IngestSegments(ctx, desc, segmentBytes, keep, open)
 	if err != nil || digests == nil {
 		return err
@@ -277,10 +300,16 @@ func rootName(root Root) string {
 }
 
 // Commit writes media.json and then index.json, once for all names since the last
-// time: what is named is explained.
+// time: what is named is explained. Ahead of both the media notes that it is to be
+// read back.
 func (m *Media) Commit(ctx context.Context) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if !reflect.DeepEqual(m.w.Entries(), m.settled) {
+		if err := m.setUnread(ctx, true); err != nil {
+			return err
+		}
+	}
 	m.label.Tool = m.opts.Tool
 	slices.Sort(m.label.Left)
 	m.label.Left = slices.Compact(m.label.Left)

@@ -20,7 +20,8 @@ import (
 // from memory, and compares it with its digests; then it opens the media anew and
 // looks for the roots. What was there and what no entry of index.json reached when the
 // media was opened is read too: an interrupted copy has written it, and nobody has
-// read it yet. On Linux the page cache is dropped before a file is read; what
+// read it yet. Where a reading back was cut off or left out before, see [Media.Unread],
+// all that is there is read. On Linux the page cache is dropped before a file is read; what
 // a device keeps in a memory of its own is not in anybody's hands. Of blobs that are
 // spread over volumes the segments here are compared with the digests they had when
 // they were written. It fails with [DamageError] for what the device does not give
@@ -30,6 +31,12 @@ func (m *Media) ReadBack(ctx context.Context, p *Plan, progress Progress) (Amoun
 		progress = silent{}
 	}
 	read := m.fresh(ctx, p)
+	if m.behind {
+		read = append(read, m.others(ctx, p)...)
+	}
+	if err := ctx.Err(); err != nil {
+		return Amount{}, context.Cause(ctx) // or something was not found to be there
+	}
 	var sum Amount
 	for _, s := range read {
 		sum.add(s.here())
@@ -43,7 +50,7 @@ func (m *Media) ReadBack(ctx context.Context, p *Plan, progress Progress) (Amoun
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(readers())
 	for _, s := range read {
-		g.Go(func() error { return v.blob(gctx, s.Descriptor, s.spread == nil) })
+		g.Go(func() error { return v.blob(gctx, s.Descriptor, s.spread == nil && !s.Absent) })
 	}
 	if err := g.Wait(); err != nil {
 		return Amount{}, fmt.Errorf("read back: %w", err)
@@ -54,23 +61,89 @@ func (m *Media) ReadBack(ctx context.Context, p *Plan, progress Progress) (Amoun
 	if err := m.findAgain(ctx, p); err != nil {
 		return sum, err
 	}
-	m.settled = m.w.Entries()
-	return sum, nil
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.settled, m.known, m.behind = m.w.Entries(), nil, false
+	return sum, m.setUnread(ctx, false)
+}
+
+// Unread reports whether the media has something that was written and not read back: by
+// this copy, or by one before that was cut off or did without.
+func (m *Media) Unread() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.unread
+}
+
+// setUnread notes on the media whether it has. The caller holds mu.
+func (m *Media) setUnread(ctx context.Context, unread bool) error {
+	if m.unread == unread || m.mended {
+		return nil
+	}
+	if err := m.w.SetUnread(ctx, unread); err != nil {
+		return err
+	}
+	m.unread = unread
+	return nil
+}
+
+// announce is called ahead of writing desc. Where index.json leads to it already, it
+// will not be new to whoever continues this copy.
+func (m *Media) announce(ctx context.Context, desc ocispec.Descriptor) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.unread || m.mended || !m.settles(ctx, desc) {
+		return ctx.Err()
+	}
+	return m.setUnread(ctx, true)
+}
+
+// settles reports whether desc is among what was there before. The caller holds mu.
+func (m *Media) settles(ctx context.Context, desc ocispec.Descriptor) bool {
+	if m.known == nil {
+		known := map[digest.Digest]bool{}
+		for d := range reached(ctx, m, m.settled) {
+			known[d] = true
+		}
+		if ctx.Err() != nil {
+			return false
+		}
+		m.known = known
+	}
+	return m.known[desc.Digest]
 }
 
 // fresh returns what p has copied, and what it found there that nothing settled
 // reaches.
 func (m *Media) fresh(ctx context.Context, p *Plan) (list []*Step) {
-	var known map[digest.Digest]bool
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	for s := range p.steps() {
 		if s.Absent {
 			continue
 		}
-		if s.Stored && known == nil {
-			known = reached(ctx, m, m.settled)
-		}
-		if s.Missing() || s.Stored && !known[s.Descriptor.Digest] {
+		if s.Missing() || s.Stored && !m.settles(ctx, s.Descriptor) {
 			list = append(list, s)
+		}
+	}
+	return list
+}
+
+// others returns what the media has and p does not speak of. Whether something should
+// be there and is not, its own plan has said.
+func (m *Media) others(ctx context.Context, p *Plan) (list []*Step) {
+	planned := map[digest.Digest]bool{}
+	for s := range p.steps() {
+		planned[s.Descriptor.Digest] = true
+	}
+	for id, d := range reached(ctx, m, m.w.Entries()) {
+		if planned[id] {
+			continue
+		}
+		if there, err := m.w.Exists(ctx, d); there || err != nil {
+			list = append(list, &Step{Descriptor: d})
+		} else if segments, err := m.w.Segments(ctx, d); len(segments) > 0 || err != nil {
+			list = append(list, &Step{Descriptor: d, Absent: true})
 		}
 	}
 	return list
@@ -78,15 +151,15 @@ func (m *Media) fresh(ctx context.Context, p *Plan) (list []*Step) {
 
 // reached returns what roots lead to on src. What is below a manifest that cannot be
 // read is not among it.
-func reached(ctx context.Context, src content.Fetcher, roots []ocispec.Descriptor) map[digest.Digest]bool {
-	seen := map[digest.Digest]bool{}
+func reached(ctx context.Context, src content.Fetcher, roots []ocispec.Descriptor) map[digest.Digest]ocispec.Descriptor {
+	seen := map[digest.Digest]ocispec.Descriptor{}
 	for queue := slices.Clone(roots); len(queue) > 0; {
 		d := queue[len(queue)-1]
 		queue = queue[:len(queue)-1]
-		if seen[d.Digest] {
+		if _, again := seen[d.Digest]; again {
 			continue
 		}
-		seen[d.Digest] = true
+		seen[d.Digest] = plain(d)
 		if !artifact.IsManifest(d.MediaType) {
 			continue
 		}

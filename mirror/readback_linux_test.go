@@ -1,7 +1,10 @@
 package mirror_test
 
 import (
+	"errors"
 	"os"
+	"os/exec"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -109,5 +112,55 @@ func TestReadBackIsOfTheDevice(t *testing.T) {
 		if cached, all := cachedPages(t, path); cached > all/100 {
 			t.Errorf("%d of %d pages of %s are in memory afterwards, want none", cached, all, path)
 		}
+	}
+}
+
+// dying kills its own process when a reading back begins.
+type dying struct{ watcher }
+
+func (*dying) Begin(_, _ mirror.Amount) { _ = syscall.Kill(os.Getpid(), syscall.SIGKILL) }
+
+// A copy that is killed as it begins to read back leaves media that says so, and the
+// next reads all of it; then it has the very same files as media that nobody killed.
+func TestKilledWhileReadingBack(t *testing.T) {
+	src := newStore(t)
+	src.tag(src.image("image", nil, src.layer("one"), src.layer("two")), "1")
+	if dir := os.Getenv("SEALIFT_TEST_KILLED"); dir != "" {
+		media := openMedia(t, dir)
+		_, err := media.ReadBack(t.Context(), copyUnread(t, media, src, "1"), &dying{})
+		t.Fatalf("ReadBack = %v, want to be killed", err)
+	}
+	dir, sound := t.TempDir(), t.TempDir()
+	media := openMedia(t, sound)
+	if _, err := media.ReadBack(t.Context(), copyUnread(t, media, src, "1"), nil); err != nil {
+		t.Fatal(err)
+	}
+	closeMedia(t, media)
+
+	child := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$")
+	child.Env = append(os.Environ(), "SEALIFT_TEST_KILLED="+dir)
+	out, err := child.CombinedOutput()
+	exit := new(exec.ExitError)
+	if !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
+		t.Fatalf("the child ends with %v, want to be killed\n%s", err, out)
+	}
+	if !noted(t, dir) {
+		t.Error("media does not say that nobody has read it back")
+	}
+	media = openMedia(t, dir)
+	p := plan(t, media, item(src, "1"))
+	if sum := p.Summary(); sum.Copied.Blobs != 0 {
+		t.Errorf("the next copies %d blobs, want none", sum.Copied.Blobs)
+	}
+	if err := p.Execute(t.Context(), mirror.ExecuteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if read, err := media.ReadBack(t.Context(), p, nil); err != nil || read.Blobs != 4 {
+		t.Errorf("ReadBack = %+v, %v, want all 4", read, err)
+	}
+	closeMedia(t, media)
+	diff, err := exec.CommandContext(t.Context(), "diff", "-r", sound, dir).CombinedOutput()
+	if err != nil || strings.TrimSpace(string(diff)) != "" {
+		t.Errorf("the media differ from media that nobody killed: %v\n%s", err, diff)
 	}
 }

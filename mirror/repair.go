@@ -157,6 +157,7 @@ func Repair(ctx context.Context, dir string, items []RepairItem, sources []Repai
 			return Repaired{}, err
 		}
 		defer func() { err = errors.Join(err, r.media.Close()) }()
+		r.media.mended = true
 		r.held = r.media.w.Layout
 		r.done.Index = !bytes.Equal(before, indexFile(held))
 	}

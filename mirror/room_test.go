@@ -195,6 +195,10 @@ func TestReadBackContinues(t *testing.T) {
 	if _, err := readBack(src, "2"); !errors.Is(err, mirror.ErrDamaged) {
 		t.Errorf("ReadBack = %v, want what the first run wrote to be damaged", err)
 	}
+	flip(t, blobPath(dir, first.Digest))
+	if read, err := readBack(src, "2"); err != nil || read.Blobs != 7 {
+		t.Fatalf("a copy behind one that read damage reads back %+v, %v, want all 7 pieces", read, err)
+	}
 	src.tag(src.image("later", nil, shared, last), "3")
 	if read, err := readBack(src, "3"); err != nil || read.Blobs != 2 {
 		t.Errorf("the last copy reads back %+v, %v, want the 2 pieces that are new", read, err)

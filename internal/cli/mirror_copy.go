@@ -60,6 +60,9 @@ func (a *app) newCopy(ctx context.Context, req delivery.Request, flags mirrorFla
 	if c.found, err = a.findAll(ctx, req.Refs); err != nil {
 		return nil, err
 	}
+	if err := a.warnForks(ctx, c.found); err != nil {
+		return nil, err
+	}
 	for _, f := range c.found {
 		c.carried = append(c.carried, delivery.CarriedOf(f))
 		if !trust.Any() {
@@ -131,9 +134,7 @@ func (c *copying) run(ctx context.Context, follow *mirror.Document) (err error) 
 		return c.out.Result(result, result.text)
 	}
 	if media, ok := dst.(*mirror.Media); ok {
-		var read mirror.Amount
-		read, err = c.copyToMedia(ctx, plan, media, c.to, tools)
-		result.ReadBack, result.ReadBackBytes = read.Blobs, read.Bytes
+		err = c.copyToMedia(ctx, plan, media, c.to, tools, &result)
 	} else {
 		err = c.execute(ctx, plan, c.to)
 	}
@@ -202,24 +203,33 @@ func (c *copying) execute(ctx context.Context, plan *mirror.Plan, to artifact.Lo
 
 // copyToMedia carries out a plan onto media and makes sure that it can be taken
 // away.
-func (c *copying) copyToMedia(ctx context.Context, plan *mirror.Plan, media *mirror.Media, to artifact.Location, opts *tool.Options) (mirror.Amount, error) {
+func (c *copying) copyToMedia(ctx context.Context, plan *mirror.Plan, media *mirror.Media, to artifact.Location, opts *tool.Options, result *mirrored) error {
+	behind := media.Unread()
 	if err := delivery.PackTool(ctx, media, to.Path, opts); err != nil {
-		return mirror.Amount{}, explainTool(err)
+		return explainTool(err)
 	}
 	if err := c.execute(ctx, plan, to); err != nil {
-		return mirror.Amount{}, err
+		return err
 	}
 	if err := delivery.PackStart(ctx, media, to.Path, opts != nil); err != nil {
-		return mirror.Amount{}, err
+		return err
 	}
 	if c.flags.noReadback {
-		return mirror.Amount{}, nil
+		if media.Unread() {
+			result.Unread = append(result.Unread, to.String())
+		}
+		return nil
+	}
+	if behind {
+		c.out.Message("what was copied to %s before was not read back: reading all of it", to)
 	}
 	read, err := media.ReadBack(ctx, plan, c.out.Progress("reading back"))
 	if err != nil {
-		return read, withHint(fmt.Errorf("%s: %w", to, err), "the disk does not give back what was written to it: take another one, and do not trust this one again")
+		return withHint(fmt.Errorf("%s: %w", to, err), "the disk does not give back what was written to it: take another one, and do not trust this one again")
 	}
-	return read, nil
+	result.ReadBack += read.Blobs
+	result.ReadBackBytes += read.Bytes
+	return nil
 }
 
 // room fails when the file system that to is on does not take what is planned.

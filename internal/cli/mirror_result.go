@@ -3,6 +3,7 @@ package cli
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/sealift/sealift/internal/ui"
@@ -29,6 +30,8 @@ type mirrored struct {
 	// ReadBack counts what was read from the disk again.
 	ReadBack      int   `json:"readBack,omitempty"`
 	ReadBackBytes int64 `json:"readBackBytes,omitempty"`
+	// Unread are directories with something that was not read from the disk again.
+	Unread []string `json:"unread,omitempty"`
 	// Tool says that the program and START-HERE.txt go along.
 	Tool bool `json:"tool,omitempty"`
 	// Set is nil unless the copy is spread over volumes.
@@ -129,6 +132,9 @@ func (m mirrored) text(w io.Writer) {
 	}
 	if m.ReadBack > 0 {
 		fmt.Fprintf(w, "read back %s from the disk, all good: unmount it and take it away\n", ui.Bytes(m.ReadBackBytes))
+	}
+	for _, dir := range slices.Compact(slices.Clone(m.Unread)) { // discs in one place
+		fmt.Fprintf(w, "not read back: sealift verify %s\n", dir)
 	}
 }
 

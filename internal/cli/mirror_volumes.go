@@ -176,15 +176,12 @@ func (v *volumes) write(ctx context.Context, n int, next bool, result *mirrored)
 		return err
 	}
 	v.out.Message("volume %d of %d goes to %s", n, len(v.set.Volumes), to)
-	read, err := v.copyToMedia(ctx, plan, media, to, v.tools)
-	if err != nil {
+	if err := v.copyToMedia(ctx, plan, media, to, v.tools, result); err != nil {
 		return err
 	}
 	sum := plan.Summary()
 	result.Copied += sum.Copied.Blobs
 	result.CopiedBytes += sum.Copied.Bytes
-	result.ReadBack += read.Blobs
-	result.ReadBackBytes += read.Bytes
 	if n, bytes := plan.Pieces(); n > 0 {
 		v.out.Message("%s of large blobs, %s: the label has their digests, and all volumes together prove them: sealift verify with all of them", count(n, "piece"), ui.Bytes(bytes))
 	}

@@ -115,6 +115,9 @@ func (a *app) tellLacks(ctx context.Context, l *layout.Layout, dirs []string) (l
 	} else if err != nil {
 		return nil, err
 	}
+	if err := a.warnForks(ctx, list); err != nil {
+		return nil, err
+	}
 	found, err := delivery.Lacking(ctx, list)
 	for _, l := range found {
 		part := newLack(l)

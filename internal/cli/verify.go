@@ -140,6 +140,9 @@ func (a *app) verify(ctx context.Context, refs []string, f verifyFlags) error {
 	if err != nil {
 		return lostIndex(err, strings.Join(refs, " "))
 	}
+	if err := a.warnForks(ctx, list); err != nil {
+		return err
+	}
 	doc := verification{Type: "verified"}
 	platforms, err := parsePlatforms(f.platforms)
 	if err != nil {

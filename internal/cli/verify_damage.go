@@ -115,6 +115,30 @@ func damagedCopies(list []delivery.Found) (copies []damagedCopy) {
 	return copies
 }
 
+// warnForks tells of signatures that are on media and do not count, since others of
+// the same name do.
+func (a *app) warnForks(ctx context.Context, list []delivery.Found) error {
+	seen := map[*layout.Layout]bool{nil: true}
+	for _, f := range list {
+		if seen[f.Media] {
+			continue
+		}
+		seen[f.Media] = true
+		forks, err := f.Media.Forks(ctx)
+		if err != nil {
+			return err
+		}
+		for i, fork := range forks {
+			if i == maxDamageShown {
+				a.out.Warn("and %d more names like it", len(forks)-i)
+				break
+			}
+			a.out.Warn("%v: %s counts, and what only %s has is passed over", fork.Conflict, fork.Chosen, fork.Left[0])
+		}
+	}
+	return nil
+}
+
 // warnDamaged tells of damaged copies that others made up for.
 func (a *app) warnDamaged(list []delivery.Found) {
 	copies := damagedCopies(list)

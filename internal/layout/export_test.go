@@ -76,3 +76,14 @@ func ManifestLinks(raw []byte) (children, blobs int, err error) {
 
 // Holder parses who has a lock and formats it again.
 func Holder(text string) string { return parseHolder(text).String() }
+
+// SettleWithin decides contested names anew with a limit on the layers compared.
+func (l *Layout) SettleWithin(ctx context.Context, limit int) error {
+	g, err := l.graph(ctx)
+	if err != nil {
+		return err
+	}
+	clear(g.settled)
+	g.forks = nil
+	return g.settle(ctx, l, limit)
+}

@@ -58,7 +58,7 @@ func readFileIn(dir, name string, limit int64) ([]byte, error) {
 // umask. Several files may be written at the same time. After an error the old
 // file is as it was. Errors: fs.ErrInvalid when name leads out of the layout,
 // or is one that the layout keeps for itself (oci-layout, index.json, blobs/,
-// and of sealift/ the slots, the lock, partial/, parts/ and what ends in .new).
+// and of sealift/ the slots, the lock, unread, partial/, parts/ and what ends in .new).
 func (w *Writer) WriteFile(ctx context.Context, name string, mode fs.FileMode, r io.Reader) error {
 	if !isFileName(name) || isOwnName(name) {
 		return fmt.Errorf("write file %q into a layout: %w", name, fs.ErrInvalid)
@@ -141,7 +141,7 @@ func isOwnName(name string) bool {
 		return false
 	}
 	second, _, _ := strings.Cut(rest, "/")
-	return second == "" || second == path.Base(partialDir) || second == path.Base(partsDir) ||
+	return second == "" || second == path.Base(partialDir) || second == path.Base(partsDir) || second == path.Base(unreadName) ||
 		strings.HasPrefix(second, slotPrefix) || second == "lock" || strings.HasPrefix(second, "lock.") ||
 		strings.HasSuffix(second, newSuffix)
 }

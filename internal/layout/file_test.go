@@ -97,7 +97,7 @@ func TestFileNames(t *testing.T) {
 	}
 	for _, name := range []string{
 		"oci-layout", "index.json", "INDEX.json", "oci-layout/x", "blobs", "blobs/sha256/x", "Blobs/x", "sealift", "Sealift/lock",
-		"sealift/index.1.json", "sealift/index.json", "sealift/lock", "sealift/lock.held", "sealift/lock.stale-1", "sealift/partial",
+		"sealift/index.1.json", "sealift/index.json", "sealift/lock", "sealift/lock.held", "sealift/lock.stale-1", "sealift/unread", "sealift/partial",
 		"sealift/partial/x", "sealift/parts/sha256/x", "sealift/x.new", "sealift/x.new/y",
 	} {
 		if err := w.WriteFile(t.Context(), name, 0o644, strings.NewReader("x")); !errors.Is(err, fs.ErrInvalid) {

@@ -141,6 +141,9 @@ type graph struct {
 
 	limits, read graphLimits // what may be read, and what was
 
+	settled map[string]digest.Digest // what names of lists that grow stand for, see Fork
+	forks   []Fork
+
 	uses []use // of all blobs, sorted by their digests and those of the manifests
 
 	mu       sync.Mutex
@@ -164,9 +167,13 @@ func (l *Layout) graph(ctx context.Context) (*graph, error) {
 		damaged:   map[digest.Digest]error{},
 		referrers: map[digest.Digest][]*node{},
 		closures:  map[string]*closure{},
+		settled:   map[string]digest.Digest{},
 		limits:    l.limits,
 	}
 	if err := g.walk(ctx, l); err != nil {
+		return nil, err
+	}
+	if err := g.settle(ctx, l, maxCompared); err != nil {
 		return nil, err
 	}
 	for _, n := range g.nodes {
@@ -274,6 +281,15 @@ func (g *graph) manifest(d digest.Digest) (ocispec.Descriptor, error) {
 		return ocispec.Descriptor{}, err
 	}
 	return ocispec.Descriptor{}, notFound("manifest " + d.String())
+}
+
+// decide returns what a contested name stands for. Errors: [*ConflictError] where that
+// is not decided.
+func (g *graph) decide(name string) (digest.Digest, error) {
+	if d, ok := g.settled[name]; ok {
+		return d, nil
+	}
+	return "", fmt.Errorf("resolve: %w", g.view.conflicts[name].err)
 }
 
 func (g *graph) damage() error {

@@ -32,7 +32,8 @@ func (e *ConflictError) Error() string {
 // finds it damaged and asks for another, see [Layout.FindSound]. A volume
 // that is taken away is an error for what only it has. Entries without a full
 // name are in the repository of the first. A name that stands for two manifests is
-// listed and resolves to none, [*ConflictError]; both are there by their digests.
+// listed and resolves to none, [*ConflictError]; both are there by their digests. Those
+// of cosign's tag scheme are of lists that grow: the longest counts, see [Fork].
 // Errors: fs.ErrInvalid when there is nothing to join.
 func Join(layouts ...*Layout) (*Layout, error) {
 	if len(layouts) == 0 {

@@ -195,8 +195,16 @@ func (l *Layout) Resolve(ctx context.Context, reference string) (ocispec.Descrip
 		}
 		return l.Repository(repository).Resolve(ctx, d)
 	}
-	if c := l.current().conflicts[reference]; c != nil {
-		return ocispec.Descriptor{}, fmt.Errorf("resolve: %w", c.err)
+	if l.current().conflicts[reference] != nil {
+		g, err := l.graph(ctx)
+		if err != nil {
+			return ocispec.Descriptor{}, err
+		}
+		d, err := g.decide(reference)
+		if err != nil {
+			return ocispec.Descriptor{}, err
+		}
+		return g.manifest(d)
 	}
 	desc, ok := l.current().names[reference]
 	if !ok {

@@ -72,12 +72,14 @@ func (r *Repository) Resolve(ctx context.Context, reference string) (ocispec.Des
 	if err != nil {
 		return ocispec.Descriptor{}, err
 	}
-	if other := g.view.conflict(r.name, reference); other != nil {
-		return ocispec.Descriptor{}, fmt.Errorf("resolve: %w", other.err)
-	}
 	d := digest.Digest(reference)
 	if desc, ok := c.tags[reference]; ok {
 		d = desc.Digest
+	}
+	if name, contested := g.view.contestedName(r.name, reference); contested {
+		if d, err = g.decide(name); err != nil {
+			return ocispec.Descriptor{}, err
+		}
 	}
 	if !c.manifests[d] {
 		return ocispec.Descriptor{}, notFound(r.name + ": " + reference)

@@ -88,12 +88,20 @@ func newView(entries []ocispec.Descriptor, local string, conflicts map[string]*c
 	return v
 }
 
-// conflict returns what a tag of a repository is contested by, nil for most.
-func (v *view) conflict(repository, tag string) *conflict {
-	if c := v.conflicts[repository+":"+tag]; c != nil || repository != v.local {
-		return c
+// contestedName returns the name by which a tag of a repository is contested, and false
+// for most, which are not. Bare tags of the tag scheme are in every repository that has
+// their subject.
+func (v *view) contestedName(repository, tag string) (string, bool) {
+	name := repository + ":" + tag
+	if v.conflicts[name] != nil {
+		return name, true
 	}
-	return v.conflicts[tag]
+	if v.conflicts[tag] == nil || repository == v.local {
+		return tag, v.conflicts[tag] != nil
+	}
+	_, full := v.full[name]
+	_, _, scheme := grows(tag)
+	return tag, scheme && !full
 }
 
 // addRest files an entry without a full name. A bare tag of a manifest that
