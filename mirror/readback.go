@@ -172,6 +172,9 @@ func reached(ctx context.Context, src content.Fetcher, roots []ocispec.Descripto
 
 // findAgain opens the media as its next reader will.
 func (m *Media) findAgain(ctx context.Context, p *Plan) error {
+	if err := m.w.CheckWritten(); err != nil {
+		return err
+	}
 	l, err := layout.OpenUncached(m.w.Dir())
 	if err != nil {
 		return fmt.Errorf("read back: %w", err)

@@ -130,3 +130,48 @@ func TestReadBackMended(t *testing.T) {
 		t.Errorf("ReadBack = %v, want what came again to be damaged", err)
 	}
 }
+
+// What says which content there is was written too, and is looked at as the device has
+// it: a disk that loses only that loses everything for others.
+func TestReadBackOfTheIndex(t *testing.T) {
+	t.Parallel()
+	zero := func(name string) error {
+		info, err := os.Stat(name)
+		if err != nil {
+			return err
+		}
+		return os.WriteFile(name, make([]byte, info.Size()), 0o600)
+	}
+	half := func(name string) error {
+		info, err := os.Stat(name)
+		if err != nil {
+			return err
+		}
+		return os.Truncate(name, info.Size()/2)
+	}
+	for _, name := range []string{"index.json", "sealift/media.json", "sealift/index.00000001.json"} {
+		for how, lose := range map[string]func(string) error{"zeros": zero, "half": half, "gone": os.Remove, "sound": func(string) error { return nil }} {
+			t.Run(name+" "+how, func(t *testing.T) {
+				t.Parallel()
+				src, dir := newStore(t), t.TempDir()
+				src.tag(src.image("release", nil, src.layer("release")), "1")
+				media := openMedia(t, dir)
+				p := copyUnread(t, media, src, "1")
+				file := filepath.Join(dir, filepath.FromSlash(name))
+				if strings.HasPrefix(name, "sealift/index") {
+					slots, err := filepath.Glob(filepath.Join(dir, "sealift", "index.*.json"))
+					if err != nil || len(slots) == 0 {
+						t.Fatalf("slots: %v, %v", slots, err)
+					}
+					file = slots[len(slots)-1]
+				}
+				if err := lose(file); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := media.ReadBack(t.Context(), p, nil); (err != nil) == (how == "sound") {
+					t.Errorf("ReadBack() = %v", err)
+				}
+			})
+		}
+	}
+}

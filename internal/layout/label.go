@@ -448,6 +448,9 @@ func (w *Writer) SetLabel(ctx context.Context, label Label) error {
 	if err != nil {
 		return fmt.Errorf("write %s: %w", labelName, err)
 	}
+	w.mu.Lock()
+	w.written[labelName] = digest.FromBytes(raw)
+	w.mu.Unlock()
 	if have, err := w.ReadFile(labelName, maxLabelBytes); err == nil && bytes.Equal(have, raw) {
 		return nil
 	}

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
@@ -54,6 +55,42 @@ func OpenUncached(dir string) (*Layout, error) {
 		return nil, fmt.Errorf("open layout %s: %w", dir, err)
 	}
 	return Open(dir)
+}
+
+// CheckWritten compares index.json, its newest slot and the label with what this writer
+// has written of them, as the device has them: on Linux they are dropped from memory
+// before. What it has not written is not looked at. Errors: [ErrCorruptIndex] for what
+// is another, and those of reading.
+func (w *Writer) CheckWritten() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err := dropIndex(w.Dir()); err != nil {
+		return fmt.Errorf("read back %s: %w", w.Dir(), err)
+	}
+	for name, limit := range map[string]int64{ocispec.ImageIndexFile: maxIndexBytes, labelName: maxLabelBytes} {
+		want, ok := w.written[name]
+		if !ok {
+			continue
+		}
+		raw, err := readFile(w.disk.root, name, limit)
+		if err == nil && digest.FromBytes(raw) != want {
+			err = fmt.Errorf("is not what was written: %w", ErrCorruptIndex)
+		} else if absent(err) {
+			err = fmt.Errorf("is not there: %w", ErrCorruptIndex)
+		}
+		if err != nil {
+			return fmt.Errorf("read back %s of %s: %w", name, w.Dir(), err)
+		}
+	}
+	want, ok := w.written[ocispec.ImageIndexFile]
+	st, err := readState(w.disk.root)
+	if err == nil && ok && (st.newest == nil || st.newest.indexFile() != want) {
+		err = fmt.Errorf("its newest slot is not what was written: %w", ErrCorruptIndex)
+	}
+	if err != nil {
+		return fmt.Errorf("read back %s of %s: %w", ocispec.ImageIndexFile, w.Dir(), err)
+	}
+	return nil
 }
 
 // dropIndex drops from memory the files that say what a layout holds.

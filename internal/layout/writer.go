@@ -30,7 +30,8 @@ type Writer struct {
 	space    Limits // of the file system
 	probed   bool   // whether the file system was asked for a limit it does not tell
 	state    state
-	edits    []edit // since the last commit
+	edits    []edit                   // since the last commit
+	written  map[string]digest.Digest // index.json and the label, as this writer left them
 	closed   bool
 	inflight map[digest.Digest]chan struct{} // blobs being ingested
 }
@@ -68,7 +69,7 @@ func openWriter(ctx context.Context, dir string, options WriterOptions, before f
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	w := &Writer{inflight: map[digest.Digest]chan struct{}{}}
+	w := &Writer{inflight: map[digest.Digest]chan struct{}{}, written: map[string]digest.Digest{}}
 	if w.disk, err = openDisk(dir, options, before); err != nil {
 		return nil, err
 	}
@@ -361,6 +362,7 @@ func (w *Writer) commit(ctx context.Context) error {
 func (w *Writer) save(raw []byte) error {
 	next := slot{Generation: w.state.generation + 1, Replaces: w.state.onDisk, Index: raw[:len(raw)-1]}
 	next.Digest = digest.FromBytes(next.Index)
+	w.written[ocispec.ImageIndexFile] = digest.FromBytes(raw)
 	last := w.state.newest
 	if last != nil && last.Digest == next.Digest && w.state.onDisk == digest.FromBytes(raw) {
 		return nil
