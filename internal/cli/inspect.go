@@ -122,9 +122,10 @@ func (a *app) inspect(ctx context.Context, ref string) error {
 		return err
 	}
 	doc := struct {
-		Type      string      `json:"type"`
-		Artifacts []inspected `json:"artifacts"`
-	}{Type: "inspected"}
+		Type      string       `json:"type"`
+		Artifacts []inspected  `json:"artifacts"`
+		Media     []mediaState `json:"media,omitempty"`
+	}{Type: "inspected", Media: mediaStates(list)}
 	for _, f := range list {
 		i, err := inspectOne(ctx, f)
 		if err == nil && f.Damage == nil && f.Media != nil {
@@ -138,6 +139,9 @@ func (a *app) inspect(ctx context.Context, ref string) error {
 	return a.out.Result(doc, func(w io.Writer) {
 		for _, i := range doc.Artifacts {
 			i.text(w)
+		}
+		for _, m := range doc.Media {
+			m.text(w, torn(m.Directory))
 		}
 	})
 }
@@ -177,7 +181,11 @@ func inspectOne(ctx context.Context, f delivery.Found) (inspected, error) {
 func (i inspected) text(w io.Writer) {
 	var b strings.Builder
 	if i.Damage != "" {
-		fmt.Fprintf(w, "%s\n  DAMAGED     %s\n", i.Name, ui.Line(i.Damage))
+		fmt.Fprintf(w, "%s\n", i.Name)
+		if i.Digest != "" {
+			fmt.Fprintf(w, "  digest      %s\n", i.Digest)
+		}
+		fmt.Fprintf(w, "  DAMAGED     %s\n", ui.Line(i.Damage))
 		return
 	}
 	fmt.Fprintf(&b, "%s\n  digest      %s\n", i.Name, i.Digest)
