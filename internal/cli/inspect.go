@@ -57,6 +57,8 @@ type inspectedCarried struct {
 	Volumes int   `json:"volumes,omitempty"`
 	// Lacks is what is not there, nil for nothing.
 	Lacks *lack `json:"lacks,omitempty"`
+
+	all bool // Platforms are all that the release is for
 }
 
 // carriedOf looks at what media says, and at what is there; at media alone.
@@ -87,7 +89,7 @@ func (c *inspectedCarried) text(w io.Writer) {
 		return
 	}
 	if len(c.Platforms) > 0 {
-		fmt.Fprintf(w, "  carried     for %s only\n", values(c.Platforms))
+		fmt.Fprintf(w, "  carried     for %s%s\n", values(c.Platforms), only(c.all))
 	}
 	for _, b := range c.Base {
 		fmt.Fprintf(w, "  builds on   %s, %s\n", ui.Value(b.Name), b.Digest)
@@ -130,6 +132,9 @@ func (a *app) inspect(ctx context.Context, ref string) error {
 		i, err := inspectOne(ctx, f)
 		if err == nil && f.Damage == nil && f.Media != nil {
 			i.Carried, err = carriedOf(ctx, f)
+		}
+		if i.Carried != nil && i.Release != nil {
+			i.Carried.all = carriesAll(delivery.CarriedOf(f), i.Release.Platforms)
 		}
 		if err != nil {
 			return fmt.Errorf("%s: %w", f.Name, err)

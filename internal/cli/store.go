@@ -169,7 +169,7 @@ func nothingFinished(dirs []string) error {
 		e.Stored += delivery.Arrived(dir)
 	}
 	if e.Stored > 0 {
-		return withHint(e, "run the same sealift mirror again; it continues where it stopped")
+		return withHint(e, "run the same sealift mirror again, of a set with the next volume; it continues where it stopped")
 	}
 	return withHint(fmt.Errorf("nothing is on %s: %w", e.where, errdef.ErrNotFound), "copy something there: sealift mirror REF %s", directory(dirs[0]))
 }

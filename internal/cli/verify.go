@@ -78,12 +78,14 @@ type verified struct {
 	// Absent sums up what is not there for a reason, by the reason that media gives.
 	Absent []absence `json:"absent,omitempty"`
 	// Checked are segments of blobs that are not whole here which are what the label
-	// of their volume says. The label of other segments, Pieces, does not: they can
-	// only be checked together with those of other volumes.
-	Checked      int   `json:"checkedPieces,omitempty"`
-	CheckedBytes int64 `json:"checkedPieceBytes,omitempty"`
-	Pieces       int   `json:"pieces,omitempty"`
-	PieceBytes   int64 `json:"pieceBytes,omitempty"`
+	// of their volume says. The label of other segments does not say: they can only be
+	// checked together with those of other volumes.
+	Checked      int   `json:"checkedSegments,omitempty"`
+	CheckedBytes int64 `json:"checkedSegmentBytes,omitempty"`
+	Segments     int   `json:"segments,omitempty"`
+	SegmentBytes int64 `json:"segmentBytes,omitempty"`
+
+	all bool // Platforms are all that the release is for
 }
 
 type absence struct {
@@ -185,13 +187,13 @@ func (v verification) text(w io.Writer) {
 		}
 		fmt.Fprintf(w, "  %d blobs, %s, all good\n", v.Blobs, ui.Bytes(v.Bytes))
 		if len(v.Platforms) > 0 {
-			fmt.Fprintf(w, "  carried for %s only\n", strings.Join(v.Platforms, ", "))
+			fmt.Fprintf(w, "  carried for %s%s\n", strings.Join(v.Platforms, ", "), only(v.all))
 		}
 		if v.Checked > 0 {
-			fmt.Fprintf(w, "  as the label says: %s, %s; the volumes together prove it\n", count(v.Checked, "piece"), ui.Bytes(v.CheckedBytes))
+			fmt.Fprintf(w, "  as the label says: %s, %s; the volumes together prove it\n", count(v.Checked, "segment"), ui.Bytes(v.CheckedBytes))
 		}
-		if v.Pieces > 0 {
-			fmt.Fprintf(w, "  not checked: %s, %s; verify the volumes together to check them\n", count(v.Pieces, "piece"), ui.Bytes(v.PieceBytes))
+		if v.Segments > 0 {
+			fmt.Fprintf(w, "  not checked: %s, %s; verify the volumes together to check them\n", count(v.Segments, "segment"), ui.Bytes(v.SegmentBytes))
 		}
 		for _, a := range v.Absent {
 			fmt.Fprintf(w, "  absent: %s, %s, %s\n", count(a.Blobs, "blob"), ui.Bytes(a.Bytes), ui.Value(a.Reason))
@@ -256,7 +258,8 @@ func (c check) one(ctx context.Context, f delivery.Found) (verified, *mirror.Dam
 		v.Evidence = evidence
 	}
 	// A name that contradicts the signed content is found here too.
-	if _, err := delivery.ReadRelease(ctx, f); err != nil && !errors.Is(err, artifact.ErrNotRelease) {
+	release, err := delivery.ReadRelease(ctx, f)
+	if err != nil && !errors.Is(err, artifact.ErrNotRelease) {
 		failed = append(failed, err)
 	}
 	damage := &mirror.DamageError{}
@@ -277,12 +280,33 @@ func (c check) one(ctx context.Context, f delivery.Found) (verified, *mirror.Dam
 	for _, a := range sum.Absent {
 		stated, unknown := carried.PiecesHere(a.Descriptor)
 		v.Checked, v.CheckedBytes = v.Checked+stated.Blobs, v.CheckedBytes+stated.Bytes
-		v.Pieces, v.PieceBytes = v.Pieces+unknown.Blobs, v.PieceBytes+unknown.Bytes
+		v.Segments, v.SegmentBytes = v.Segments+unknown.Blobs, v.SegmentBytes+unknown.Bytes
 	}
 	for _, p := range carried.Platforms {
 		v.Platforms = append(v.Platforms, mirror.FormatPlatform(p))
 	}
+	if release != nil {
+		v.all = carriesAll(carried, release.App.Template.Platforms)
+	}
 	return v, damage, errors.Join(append(failed, err)...)
+}
+
+// carriesAll reports whether nothing that a release is for is left.
+func carriesAll(carried delivery.Carried, platforms []string) bool {
+	for _, name := range platforms {
+		if p, err := mirror.ParsePlatform(name); err != nil || !carried.Carries(p) {
+			return false
+		}
+	}
+	return len(platforms) > 0
+}
+
+// only limits what is carried, unless it is all.
+func only(all bool) string {
+	if all {
+		return ""
+	}
+	return " only"
 }
 
 // notCarried reports whether media says that it has none of the platforms asked for.
@@ -334,13 +358,13 @@ func (a *app) repairSources(ref string, names []string) (sources []mirror.Repair
 // replaced tells what a repair did, or would do.
 type replaced struct {
 	// Index says that index.json was torn, or behind, and was written again.
-	Index  bool    `json:"index,omitempty"`
-	Count  int     `json:"count"`
-	Bytes  int64   `json:"bytes"`
-	Pieces []piece `json:"pieces"`
+	Index bool           `json:"index,omitempty"`
+	Count int            `json:"count"`
+	Bytes int64          `json:"bytes"`
+	Blobs []replacedBlob `json:"blobs"`
 }
 
-type piece struct {
+type replacedBlob struct {
 	Digest string `json:"digest"`
 	Size   int64  `json:"size"`
 	Was    string `json:"was"`
@@ -348,10 +372,10 @@ type piece struct {
 }
 
 func newReplaced(done mirror.Repaired) *replaced {
-	r := &replaced{Index: done.Index, Count: len(done.Pieces), Pieces: []piece{}}
+	r := &replaced{Index: done.Index, Count: len(done.Pieces), Blobs: []replacedBlob{}}
 	for _, p := range done.Pieces {
 		r.Bytes += p.Descriptor.Size
-		r.Pieces = append(r.Pieces, piece{p.Descriptor.Digest.String(), p.Descriptor.Size, p.Was, p.Source})
+		r.Blobs = append(r.Blobs, replacedBlob{p.Descriptor.Digest.String(), p.Descriptor.Size, p.Was, p.Source})
 	}
 	return r
 }
@@ -361,7 +385,7 @@ func (r *replaced) text(w io.Writer, dryRun bool) {
 	if dryRun {
 		verb, was, index = "would replace", "is", "would be whole again"
 	}
-	for _, p := range r.Pieces {
+	for _, p := range r.Blobs {
 		fmt.Fprintf(w, "%s  %s, %s, from %s\n", p.Digest, p.Was, ui.Bytes(p.Size), p.Source)
 	}
 	if r.Index {
