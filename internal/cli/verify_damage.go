@@ -45,8 +45,12 @@ func placeDamage(ctx context.Context, f delivery.Found, damage *mirror.DamageErr
 			e.pieces = append(e.pieces, ui.Damage{Artifact: f.Name, Digest: d.Digest.String(), Size: d.Size, Was: was, Of: placeText(places[d.Digest]), At: at[d.Digest]})
 		}
 	}
-	slices.SortStableFunc(e.pieces, func(a, b ui.Damage) int { return cmp.Compare(a.Was, b.Was) })
+	e.sort()
 	return e
+}
+
+func (e *damageError) sort() {
+	slices.SortStableFunc(e.pieces, func(a, b ui.Damage) int { return cmp.Compare(a.Was, b.Was) })
 }
 
 // Error names the first pieces, each in a line.

@@ -56,11 +56,7 @@ func mediaStates(list []delivery.Found) (states []mediaState) {
 // labelErrors returns the labels of media that cannot be read.
 func labelErrors(media *layout.Layout) (list []*layout.LabelError) {
 	_, err := media.Labels()
-	joined, ok := err.(interface{ Unwrap() []error })
-	if !ok {
-		return nil
-	}
-	for _, err := range joined.Unwrap() {
+	for _, err := range parts(err) {
 		var e *layout.LabelError
 		if errors.As(err, &e) {
 			list = append(list, e)
@@ -134,12 +130,18 @@ func mediaErrors(list []delivery.Found, err error) error {
 	if !missing {
 		return err
 	}
+	return unexplained(err, unread, !other)
+}
+
+// unexplained adds to err, which is about content that is missing, that labels cannot be
+// read which may say why; alone says that nothing else is wrong.
+func unexplained(err error, unread []*layout.LabelError, alone bool) error {
 	var dirs []string
 	for _, e := range unread {
 		dirs = append(dirs, e.Dir)
 		err = errors.Join(err, fmt.Errorf("%w; what is absent for a reason cannot be told from damage", e))
 	}
-	if other {
+	if !alone {
 		return err
 	}
 	return withHint(err, "have media.json written again, by the sealift mirror that made %s (a volume: into an empty directory); or add what has the rest: sealift verify %s DIR",
@@ -175,16 +177,56 @@ func wholeMedia(ctx context.Context, ref string, list []delivery.Found, named ma
 	case err != nil:
 		return fmt.Errorf("index.json of %s: %w", media.Dir(), err)
 	case len(named) == 0:
-		return media.Damage(ctx)
-	}
-	if len(damage.Missing) == 0 {
-		return nil
+		damage.Corrupt, damage.Unreadable, err = listedDamage(media, media.Damage(ctx))
+		if err != nil {
+			return err
+		}
 	}
 	e := &damageError{err: fmt.Errorf("index.json of %s: %w", media.Dir(), damage)}
-	for _, d := range damage.Missing {
-		e.pieces = append(e.pieces, ui.Damage{Digest: d.Digest.String(), Size: d.Size, Was: mirror.Missing, Of: "listed in index.json"})
+	for was, list := range map[string][]ocispec.Descriptor{mirror.Corrupt: damage.Corrupt, mirror.Unreadable: damage.Unreadable, mirror.Missing: damage.Missing} {
+		for _, d := range list {
+			e.pieces = append(e.pieces, ui.Damage{Digest: d.Digest.String(), Size: d.Size, Was: was, Of: "what index.json leads to"})
+		}
 	}
+	if len(e.pieces) == 0 {
+		return nil
+	}
+	e.sort()
 	return e
+}
+
+// listedDamage sorts out what [layout.Layout.Damage] returned; rest is what is no
+// damage to a manifest.
+func listedDamage(media *layout.Layout, err error) (corrupt, unreadable []ocispec.Descriptor, rest error) {
+	sizes := map[digest.Digest]int64{}
+	for _, e := range media.Entries() {
+		sizes[e.Digest] = e.Size
+	}
+	for _, err := range parts(err) {
+		var e *layout.ManifestError
+		if !errors.As(err, &e) {
+			rest = errors.Join(rest, err)
+			continue
+		}
+		d := ocispec.Descriptor{Digest: e.Digest, Size: sizes[e.Digest]}
+		if artifact.IsUnreadable(e) {
+			unreadable = append(unreadable, d)
+		} else {
+			corrupt = append(corrupt, d)
+		}
+	}
+	return corrupt, unreadable, rest
+}
+
+// parts returns what [errors.Join] has joined.
+func parts(err error) []error {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		return joined.Unwrap()
+	}
+	if err == nil {
+		return nil
+	}
+	return []error{err}
 }
 
 // lostIndex says what is left to do when nothing tells what media held.
