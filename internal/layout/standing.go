@@ -35,7 +35,7 @@ type TornIndexError struct{ Dir string }
 
 // Error names the directory.
 func (e *TornIndexError) Error() string {
-	return fmt.Sprintf("index.json of %s is torn; a copy of it was read, which other programs do not know", e.Dir)
+	return fmt.Sprintf("index.json of %s is torn; a copy of it was read, which other programs do not know of", e.Dir)
 }
 
 // Is reports whether target is artifact.ErrDamaged.
