@@ -60,7 +60,8 @@ const (
 
 // Repaired is what [Repair] did, or would do.
 type Repaired struct {
-	// Index says that index.json was torn and stands again as it should have been.
+	// Index says that index.json was torn, or behind what was last written, and stands
+	// again as it should have been.
 	Index bool
 	// Pieces are sorted by digest.
 	Pieces []Replaced
@@ -152,7 +153,9 @@ func Repair(ctx context.Context, dir string, items []RepairItem, sources []Repai
 	before := indexFile(held)
 	r := &repair{held: held, items: items, sources: sources, opts: opts,
 		tried: map[digest.Digest]bool{}, fault: map[fault]error{}}
-	if !opts.DryRun {
+	if opts.DryRun {
+		r.done.Index = slices.ContainsFunc(held.Standings(), func(s layout.IndexStanding) bool { return s.State != layout.IndexChanged })
+	} else {
 		if r.media, err = OpenMedia(ctx, dir, MediaOptions{}); err != nil {
 			return Repaired{}, err
 		}

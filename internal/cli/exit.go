@@ -112,6 +112,8 @@ func hint(err error, code int) string {
 	switch {
 	case code == exitInterrupted && errors.As(err, new(*mirror.IncompleteError)):
 		return "run the same command again; it continues where it stopped"
+	case errors.As(err, new(*delivery.InventoryError)) && errors.Is(err, signer.ErrNotAccepted):
+		return "another key has signed it: compare fingerprints with the site, over another way than the file came (sealift fingerprint FILE), and pass the right key as --site-key"
 	case errors.As(err, &hinted):
 		return hinted.hint
 	case errors.Is(err, artifact.ErrInvalidRelease):
@@ -143,7 +145,7 @@ func hint(err error, code int) string {
 	case errors.Is(err, mirror.ErrMoved):
 		return "make a new plan with --plan, look at it again, and follow that"
 	case errors.As(err, &rest):
-		return fmt.Sprintf("insert volume %d and run the same command again; it continues where it stopped", rest.Volumes[0])
+		return fmt.Sprintf("bring volume %d: its disc in the drive and the same command again, or sealift mirror with its directory; it continues where it stopped", rest.Volumes[0])
 	case errors.As(err, new(*mirror.AbsentError)):
 		return "a delta goes onto a disk that has what it builds on, and volumes come together on one disk; else copy from a source that is whole"
 	case errors.Is(err, syscall.ENOSPC):
@@ -173,7 +175,7 @@ func hint(err error, code int) string {
 	case remote.IsUnreachable(err):
 		return "check that the registry's address is right and that it can be reached from here"
 	case errors.Is(err, layout.ErrNotLayout):
-		return "give the directory that sealift mirror wrote, the one that holds index.json"
+		return "give the directory that sealift mirror wrote, the one that holds oci-layout and index.json; where only oci-layout was lost, sealift mirror SRC DIR writes it again"
 	}
 	return siteHint(err)
 }

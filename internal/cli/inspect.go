@@ -59,6 +59,8 @@ type inspectedCarried struct {
 	Volumes int   `json:"volumes,omitempty"`
 	// Lacks is what is not there, nil for nothing.
 	Lacks *lack `json:"lacks,omitempty"`
+
+	all bool // Platforms are all that the release is for
 }
 
 // carriedOf looks at what media says, and at what is there; at media alone.
@@ -89,7 +91,7 @@ func (c *inspectedCarried) text(w io.Writer) {
 		return
 	}
 	if len(c.Platforms) > 0 {
-		fmt.Fprintf(w, "  carried     for %s only\n", values(c.Platforms))
+		fmt.Fprintf(w, "  carried     for %s%s\n", values(c.Platforms), only(c.all))
 	}
 	for _, b := range c.Base {
 		fmt.Fprintf(w, "  builds on   %s, %s\n", ui.Value(b.Name), b.Digest)
@@ -124,13 +126,17 @@ func (a *app) inspect(ctx context.Context, ref string) error {
 		return err
 	}
 	doc := struct {
-		Type      string      `json:"type"`
-		Artifacts []inspected `json:"artifacts"`
-	}{Type: "inspected"}
+		Type      string       `json:"type"`
+		Artifacts []inspected  `json:"artifacts"`
+		Media     []mediaState `json:"media,omitempty"`
+	}{Type: "inspected", Media: mediaStates(list)}
 	for _, f := range list {
 		i, err := inspectOne(ctx, f)
 		if err == nil && f.Damage == nil && f.Media != nil {
 			i.Carried, err = carriedOf(ctx, f)
+		}
+		if i.Carried != nil && i.Release != nil {
+			i.Carried.all = carriesAll(delivery.CarriedOf(f), i.Release.Platforms)
 		}
 		if err != nil {
 			return fmt.Errorf("%s: %w", f.Name, err)
@@ -140,6 +146,9 @@ func (a *app) inspect(ctx context.Context, ref string) error {
 	return a.out.Result(doc, func(w io.Writer) {
 		for _, i := range doc.Artifacts {
 			i.text(w)
+		}
+		for _, m := range doc.Media {
+			m.text(w, torn(m.Directory))
 		}
 	})
 }
@@ -180,7 +189,11 @@ func inspectOne(ctx context.Context, f delivery.Found) (inspected, error) {
 func (i inspected) text(w io.Writer) {
 	var b strings.Builder
 	if i.Damage != "" {
-		fmt.Fprintf(w, "%s\n  DAMAGED     %s\n", i.Name, ui.Line(i.Damage))
+		fmt.Fprintf(w, "%s\n", i.Name)
+		if i.Digest != "" {
+			fmt.Fprintf(w, "  digest      %s\n", i.Digest)
+		}
+		fmt.Fprintf(w, "  DAMAGED     %s\n", ui.Line(i.Damage))
 		return
 	}
 	fmt.Fprintf(&b, "%s\n  digest      %s\n", i.Name, i.Digest)

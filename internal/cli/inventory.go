@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -43,8 +44,9 @@ leaves what the site has already. It names no places and no people, only digests
 ids, versions and platforms; with --for only those of one vendor.
 
 DIR is media that stays at the site, or a copy of it; several hold together what one
-of them lacks. Without DIR it is the site's library. Content is looked at and not
-read: sealift verify does that. What is not whole is left out, and told.
+of them lacks. Without DIR it is layout/ in the site's home, where there is one.
+Content is looked at and not read: sealift verify does that. What is not whole is
+left out, and told.
 
 With --key the list is signed too, into FILE.dsse, which alone is enough for the
 vendor.`,
@@ -132,6 +134,10 @@ func (a *app) inventory(ctx context.Context, dirs []string, f inventoryFlags) er
 	if err := a.out.Result(result, func(w io.Writer) { result.text(w, text) }); err != nil {
 		return err
 	}
+	if len(f.ids) > 0 && len(list) > 0 && len(result.Roots)+len(result.Blobs)+len(left) == 0 {
+		a.out.Message("nothing there matches --for %s; the next media has to carry everything", strings.Join(f.ids, " --for "))
+		return nil
+	}
 	a.out.Message("%s", result.next())
 	return nil
 }
@@ -159,7 +165,7 @@ func (a *app) inventorySigner(ctx context.Context, f inventoryFlags) (*signer.Si
 	return a.loadSigner(ctx, f.key)
 }
 
-// held finds what the directories hold, or the library.
+// held finds what the directories hold, or the layout in the home.
 func (a *app) held(ctx context.Context, dirs []string) ([]delivery.Found, error) {
 	locations, err := a.holdings(dirs)
 	if err != nil {
@@ -197,14 +203,14 @@ func (a *app) holdings(dirs []string) ([]artifact.Location, error) {
 	if err != nil {
 		return nil, err
 	}
-	library := filepath.Join(home, "layout")
-	if _, err := os.Stat(library); errors.Is(err, fs.ErrNotExist) {
-		return nil, withHint(fmt.Errorf("this site has no library, %s: %w", library, errdef.ErrNotFound),
+	kept := filepath.Join(home, "layout")
+	if _, err := os.Stat(kept); errors.Is(err, fs.ErrNotExist) {
+		return nil, withHint(fmt.Errorf("no directory is given, and this site keeps none in its home, %s: %w", kept, errdef.ErrNotFound),
 			"name the media, or the copy of it, that stays here: sealift inventory DIR")
 	} else if err != nil {
 		return nil, err
 	}
-	return []artifact.Location{{Place: artifact.PlaceMedia, Path: library}}, nil
+	return []artifact.Location{{Place: artifact.PlaceMedia, Path: kept}}, nil
 }
 
 // tellLeftOut warns, for the vendor will send again what is left out.

@@ -18,7 +18,7 @@ has one JSON object a line, each with a type. Fields may be added, never changed
   {"type":"message","text":…}    also warning and question
   {"type":"error","code":12,"error":…,"hint":…}
     the last line of a command that failed; code is the exit status; damage lists
-    what verify found, piece by piece
+    what verify found, blob by blob
   {"type":"progress","verb":"copying","bytes":…,"total":…,"rate":…,"eta":…,"blobs":…,"totalBlobs":…}
     once a second at most, while content is copied, verified or checked: bytes and
     blobs done, those that were there before included, of how many; the bytes a

@@ -214,7 +214,9 @@ func (a *app) verifyBytes(ctx context.Context, r *delivery.Release) error {
 func lacking(r *delivery.Release, platforms []ocispec.Platform, lacks []ocispec.Descriptor, damage error) error {
 	carried := delivery.CarriedOf(r.Found)
 	reason := carried.Explain(lacks, platforms)
-	if reason == "" {
+	if unread := labelErrors(r.Media); reason == "" && len(unread) > 0 {
+		return unexplained(damage, unread, true)
+	} else if reason == "" {
 		return damage
 	}
 	err := fmt.Errorf("%s: not on this media: %s, %s: %w", r.Name, count(len(lacks), "blob"), ui.Value(reason), errdef.ErrNotFound)

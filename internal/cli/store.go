@@ -23,13 +23,26 @@ func (a *app) finder() delivery.Finder {
 // location reads a REF of the command line.
 func location(ref string) (artifact.Location, error) {
 	loc, err := artifact.ParseLocation(ref)
-	if err != nil {
+	switch {
+	case err != nil && isWord(ref):
+		return loc, withHint(usagef("%q is neither a registry nor a directory", ref), "write ./%s for a directory", ref)
+	case err != nil:
 		return loc, usagef("%v", err)
-	}
-	if loc.Place == artifact.PlaceLibrary {
+	case loc.Place == artifact.PlaceLibrary:
 		return loc, withHint(usagef("%q is neither a registry nor a directory", ref), "write ./%s for a directory, or HOST/%s for a registry", ref, ref)
 	}
 	return loc, nil
+}
+
+// isWord reports whether ref begins with a word that is no host and no path.
+func isWord(ref string) bool {
+	end := strings.IndexAny(ref, "/:@\\")
+	if end < 0 {
+		end = len(ref)
+	}
+	rest := ref[end:]
+	port := strings.HasPrefix(rest, ":") && strings.ContainsAny(rest, "/\\")
+	return end > 0 && !strings.Contains(ref[:end], ".") && !port
 }
 
 // find returns what ref names, at least one artifact.
@@ -102,8 +115,8 @@ func openAll(refs []string) (_ *layout.Layout, dirs []string, err error) {
 	var all []*layout.Layout
 	for _, ref := range refs {
 		loc, err := artifact.ParseLocation(ref)
-		if err != nil || loc.Place != artifact.PlaceMedia || loc.Repository != "" || loc.Reference() != "" {
-			return nil, nil, withHint(usagef("%q is no directory to read from", ref), "write ./%s for a directory here", ref)
+		if err := noDirectory(ref, loc, err, len(refs) > 1); err != nil {
+			return nil, nil, err
 		}
 		l, err := delivery.OpenMedia(loc.Path)
 		if err != nil {
@@ -113,6 +126,27 @@ func openAll(refs []string) (_ *layout.Layout, dirs []string, err error) {
 	}
 	l, err := layout.Join(all...)
 	return l, dirs, err
+}
+
+// noDirectory is the error of a ref that is not media as a whole, nil for one that is;
+// several says that others stand beside it.
+func noDirectory(ref string, loc artifact.Location, err error, several bool) error {
+	fault := usagef("%q is no directory to read from", ref)
+	switch {
+	case err != nil && !isWord(ref):
+		return withHint(fault, "%v", err)
+	case err != nil, loc.Place == artifact.PlaceLibrary:
+		return withHint(fault, "write ./%s for a directory here", ref)
+	case loc.Place == artifact.PlaceMedia && loc.Repository == "" && loc.Reference() == "":
+		return nil
+	case loc.Place == artifact.PlaceMedia && several:
+		return withHint(fault, "several directories are read as one and whole, without a name: %s; or give %s alone", directory(loc.Path), ref)
+	case loc.Place == artifact.PlaceMedia:
+		return withHint(fault, "give all of it: %s", directory(loc.Path))
+	case several:
+		return withHint(fault, "what is in a registry is named alone, one REF at a time; several are directories")
+	}
+	return withHint(fault, "a registry serves itself; copy it first: sealift mirror %s DIR", ref)
 }
 
 // unfinishedError says that media holds content and names none of it yet.
@@ -135,7 +169,7 @@ func nothingFinished(dirs []string) error {
 		e.Stored += delivery.Arrived(dir)
 	}
 	if e.Stored > 0 {
-		return withHint(e, "run the same sealift mirror again; it continues where it stopped")
+		return withHint(e, "run the same sealift mirror again, of a set with the next volume; it continues where it stopped")
 	}
 	return withHint(fmt.Errorf("nothing is on %s: %w", e.where, errdef.ErrNotFound), "copy something there: sealift mirror REF %s", directory(dirs[0]))
 }

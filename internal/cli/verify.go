@@ -10,13 +10,13 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
 	"oras.land/oras-go/v2/errdef"
 
 	"github.com/sealift/sealift/artifact"
 	"github.com/sealift/sealift/internal/delivery"
-	"github.com/sealift/sealift/internal/layout"
 	"github.com/sealift/sealift/internal/ui"
 	"github.com/sealift/sealift/mirror"
 	"github.com/sealift/sealift/signer"
@@ -78,12 +78,14 @@ type verified struct {
 	// Absent sums up what is not there for a reason, by the reason that media gives.
 	Absent []absence `json:"absent,omitempty"`
 	// Checked are segments of blobs that are not whole here which are what the label
-	// of their volume says. The label of other segments, Pieces, does not: they can
-	// only be checked together with those of other volumes.
-	Checked      int   `json:"checkedPieces,omitempty"`
-	CheckedBytes int64 `json:"checkedPieceBytes,omitempty"`
-	Pieces       int   `json:"pieces,omitempty"`
-	PieceBytes   int64 `json:"pieceBytes,omitempty"`
+	// of their volume says. The label of other segments does not say: they can only be
+	// checked together with those of other volumes.
+	Checked      int   `json:"checkedSegments,omitempty"`
+	CheckedBytes int64 `json:"checkedSegmentBytes,omitempty"`
+	Segments     int   `json:"segments,omitempty"`
+	SegmentBytes int64 `json:"segmentBytes,omitempty"`
+
+	all bool // Platforms are all that the release is for
 }
 
 type absence struct {
@@ -111,6 +113,8 @@ type verification struct {
 	Type      string     `json:"type"`
 	Artifacts []verified `json:"artifacts"`
 	Replaced  *replaced  `json:"replaced,omitempty"`
+	// Media are directories of which something is to be remarked that is no damage.
+	Media []mediaState `json:"media,omitempty"`
 	// Copies are damaged files of content that another of the directories has sound.
 	Copies []damagedCopy `json:"damagedCopies,omitempty"`
 }
@@ -138,7 +142,7 @@ func (a *app) verify(ctx context.Context, refs []string, f verifyFlags) error {
 	}
 	list, err := a.findTogether(ctx, refs)
 	if err != nil {
-		return lostIndex(err, strings.Join(refs, " "))
+		return lostIndex(err, refs)
 	}
 	if err := a.warnForks(ctx, list); err != nil {
 		return err
@@ -151,13 +155,16 @@ func (a *app) verify(ctx context.Context, refs []string, f verifyFlags) error {
 	c := check{app: a, refs: refs, trust: trust, signatures: f.signatures, platforms: platforms}
 	results, items, err := c.all(ctx, list)
 	if ctx.Err() == nil && len(sources) > 0 {
-		r := repairing{check: c, dir: list[0].Media.Dir(), items: items, sources: sources, before: err}
+		r := repairing{check: c, dir: list[0].Media.Dir(), items: items, sources: sources, before: err, found: list}
 		if f.dryRun {
 			return r.show(ctx)
 		}
 		doc.Replaced, results, err = r.run(ctx, results)
+		list = r.found
 	}
+	doc.Media = mediaStates(list)
 	if err != nil {
+		a.warnMedia(doc.Media)
 		return err
 	}
 	doc.Artifacts = results
@@ -169,7 +176,7 @@ func (a *app) verify(ctx context.Context, refs []string, f verifyFlags) error {
 
 func (v verification) text(w io.Writer) {
 	if v.Replaced != nil {
-		v.Replaced.text(w, "replaced")
+		v.Replaced.text(w, false)
 	}
 	for _, v := range v.Artifacts {
 		fmt.Fprintf(w, "%s\n  digest %s\n", v.Name, v.Digest)
@@ -183,17 +190,20 @@ func (v verification) text(w io.Writer) {
 		}
 		fmt.Fprintf(w, "  %d blobs, %s, all good\n", v.Blobs, ui.Bytes(v.Bytes))
 		if len(v.Platforms) > 0 {
-			fmt.Fprintf(w, "  carried for %s only\n", strings.Join(v.Platforms, ", "))
+			fmt.Fprintf(w, "  carried for %s%s\n", strings.Join(v.Platforms, ", "), only(v.all))
 		}
 		if v.Checked > 0 {
-			fmt.Fprintf(w, "  as the label says: %s, %s; the volumes together prove it\n", count(v.Checked, "piece"), ui.Bytes(v.CheckedBytes))
+			fmt.Fprintf(w, "  as the label says: %s, %s; the volumes together prove it\n", count(v.Checked, "segment"), ui.Bytes(v.CheckedBytes))
 		}
-		if v.Pieces > 0 {
-			fmt.Fprintf(w, "  not checked: %s, %s; verify the volumes together to check them\n", count(v.Pieces, "piece"), ui.Bytes(v.PieceBytes))
+		if v.Segments > 0 {
+			fmt.Fprintf(w, "  not checked: %s, %s; verify the volumes together to check them\n", count(v.Segments, "segment"), ui.Bytes(v.SegmentBytes))
 		}
 		for _, a := range v.Absent {
 			fmt.Fprintf(w, "  absent: %s, %s, %s\n", count(a.Blobs, "blob"), ui.Bytes(a.Bytes), ui.Value(a.Reason))
 		}
+	}
+	for _, m := range v.Media {
+		m.text(w, "")
 	}
 	for _, c := range v.Copies {
 		fmt.Fprintf(w, "damaged: %s, %s, %s; another directory has it sound\n", c.Digest, ui.Bytes(c.Size), ui.Value(c.At))
@@ -216,6 +226,7 @@ type check struct {
 func (c check) all(ctx context.Context, list []delivery.Found) (results []verified, items []mirror.RepairItem, err error) {
 	var failed []error
 	c.seen = &mirror.Checked{} // what several roots share is read once
+	named := map[digest.Digest]bool{}
 	for _, f := range list {
 		v, damage, err := c.one(ctx, f)
 		if err != nil && ctx.Err() != nil {
@@ -228,19 +239,20 @@ func (c check) all(ctx context.Context, list []delivery.Found) (results []verifi
 		items = append(items, item)
 		if err != nil {
 			failed = append(failed, err)
+			named[f.Descriptor.Digest] = true
 			continue
 		}
 		results = append(results, v)
 	}
-	failed = append(failed, wholeMedia(ctx, c.refs[0], list, len(failed) == 0))
-	return results, items, errors.Join(failed...)
+	failed = append(failed, wholeMedia(ctx, c.refs[0], list, named))
+	return results, items, mediaErrors(list, errors.Join(failed...))
 }
 
 // one returns what is damaged too, nil when it could not be read to the end.
 func (c check) one(ctx context.Context, f delivery.Found) (verified, *mirror.DamageError, error) {
 	v := verified{Name: f.Name, Digest: f.Descriptor.Digest.String()}
 	if f.Damage != nil {
-		return v, nil, f.Damage
+		return v, nil, damagedRoot(f)
 	}
 	var failed []error
 	if c.signatures {
@@ -249,7 +261,8 @@ func (c check) one(ctx context.Context, f delivery.Found) (verified, *mirror.Dam
 		v.Evidence = evidence
 	}
 	// A name that contradicts the signed content is found here too.
-	if _, err := delivery.ReadRelease(ctx, f); err != nil && !errors.Is(err, artifact.ErrNotRelease) {
+	release, err := delivery.ReadRelease(ctx, f)
+	if err != nil && !errors.Is(err, artifact.ErrNotRelease) {
 		failed = append(failed, err)
 	}
 	damage := &mirror.DamageError{}
@@ -270,12 +283,33 @@ func (c check) one(ctx context.Context, f delivery.Found) (verified, *mirror.Dam
 	for _, a := range sum.Absent {
 		stated, unknown := carried.PiecesHere(a.Descriptor)
 		v.Checked, v.CheckedBytes = v.Checked+stated.Blobs, v.CheckedBytes+stated.Bytes
-		v.Pieces, v.PieceBytes = v.Pieces+unknown.Blobs, v.PieceBytes+unknown.Bytes
+		v.Segments, v.SegmentBytes = v.Segments+unknown.Blobs, v.SegmentBytes+unknown.Bytes
 	}
 	for _, p := range carried.Platforms {
 		v.Platforms = append(v.Platforms, mirror.FormatPlatform(p))
 	}
+	if release != nil {
+		v.all = carriesAll(carried, release.App.Template.Platforms)
+	}
 	return v, damage, errors.Join(append(failed, err)...)
+}
+
+// carriesAll reports whether nothing that a release is for is left.
+func carriesAll(carried delivery.Carried, platforms []string) bool {
+	for _, name := range platforms {
+		if p, err := mirror.ParsePlatform(name); err != nil || !carried.Carries(p) {
+			return false
+		}
+	}
+	return len(platforms) > 0
+}
+
+// only limits what is carried, unless it is all.
+func only(all bool) string {
+	if all {
+		return ""
+	}
+	return " only"
 }
 
 // notCarried reports whether media says that it has none of the platforms asked for.
@@ -290,24 +324,6 @@ func (c check) carried(f delivery.Found) delivery.Carried {
 		carried.Platforms = c.platforms
 	}
 	return carried
-}
-
-// wholeMedia returns what of index.json itself is damaged, when list is all that the
-// media holds: listed manifests that are gone, as a walk never finds a signature that
-// is; and, where all else is sound, damaged ones that no artifact of list reaches.
-func wholeMedia(ctx context.Context, ref string, list []delivery.Found, sound bool) error {
-	loc, err := location(ref)
-	if err != nil || loc.Place != artifact.PlaceMedia || loc.Repository != "" || loc.Reference() != "" || len(list) == 0 {
-		return nil //nolint:nilerr // a bad reference was reported before
-	}
-	media := list[0].Media
-	if err := mirror.MissingListed(ctx, media, media.Entries()); err != nil {
-		return fmt.Errorf("index.json of %s: %w", media.Dir(), err)
-	}
-	if !sound {
-		return nil
-	}
-	return media.Damage(ctx)
 }
 
 // repairSources opens what --repair names.
@@ -342,24 +358,16 @@ func (a *app) repairSources(ref string, names []string) (sources []mirror.Repair
 	return sources, nil
 }
 
-// lostIndex says what is left to do when nothing tells what media held.
-func lostIndex(err error, ref string) error {
-	if !errors.Is(err, layout.ErrCorruptIndex) {
-		return err
-	}
-	return withHint(err, "nothing says any more what %s held; mirror it again, into an empty directory", ref)
-}
-
 // replaced tells what a repair did, or would do.
 type replaced struct {
-	// Index says that index.json was torn and was written again.
-	Index  bool    `json:"index,omitempty"`
-	Count  int     `json:"count"`
-	Bytes  int64   `json:"bytes"`
-	Pieces []piece `json:"pieces"`
+	// Index says that index.json was torn, or behind, and was written again.
+	Index bool           `json:"index,omitempty"`
+	Count int            `json:"count"`
+	Bytes int64          `json:"bytes"`
+	Blobs []replacedBlob `json:"blobs"`
 }
 
-type piece struct {
+type replacedBlob struct {
 	Digest string `json:"digest"`
 	Size   int64  `json:"size"`
 	Was    string `json:"was"`
@@ -367,22 +375,30 @@ type piece struct {
 }
 
 func newReplaced(done mirror.Repaired) *replaced {
-	r := &replaced{Index: done.Index, Count: len(done.Pieces), Pieces: []piece{}}
+	r := &replaced{Index: done.Index, Count: len(done.Pieces), Blobs: []replacedBlob{}}
 	for _, p := range done.Pieces {
 		r.Bytes += p.Descriptor.Size
-		r.Pieces = append(r.Pieces, piece{p.Descriptor.Digest.String(), p.Descriptor.Size, p.Was, p.Source})
+		r.Blobs = append(r.Blobs, replacedBlob{p.Descriptor.Digest.String(), p.Descriptor.Size, p.Was, p.Source})
 	}
 	return r
 }
 
-func (r *replaced) text(w io.Writer, verb string) {
-	for _, p := range r.Pieces {
+func (r *replaced) text(w io.Writer, dryRun bool) {
+	verb, was, index := "replaced", "was", "is whole again"
+	if dryRun {
+		verb, was, index = "would replace", "is", "would be whole again"
+	}
+	for _, p := range r.Blobs {
 		fmt.Fprintf(w, "%s  %s, %s, from %s\n", p.Digest, p.Was, ui.Bytes(p.Size), p.Source)
 	}
 	if r.Index {
-		fmt.Fprintf(w, "index.json was torn and is whole again\n")
+		fmt.Fprintf(w, "index.json %s torn and %s\n", was, index)
 	}
-	fmt.Fprintf(w, "%s %d damaged or missing blobs, %s\n", verb, r.Count, ui.Bytes(r.Bytes))
+	if r.Count == 0 {
+		fmt.Fprintf(w, "no blob %s damaged or missing\n", was)
+		return
+	}
+	fmt.Fprintf(w, "%s %s, %s\n", verb, count(r.Count, "damaged or missing blob"), ui.Bytes(r.Bytes))
 }
 
 // repairing is a check that mends what it finds.
@@ -394,11 +410,12 @@ type repairing struct {
 	// before is what the first look found, which stands where nothing can be done
 	// about it.
 	before error
+	found  []delivery.Found // by the last look
 }
 
 // run mends the media and, when anything was done, checks it again; else results
 // stand.
-func (r repairing) run(ctx context.Context, results []verified) (*replaced, []verified, error) {
+func (r *repairing) run(ctx context.Context, results []verified) (*replaced, []verified, error) {
 	done, err := mirror.Repair(ctx, r.dir, r.items, r.sources, mirror.RepairOptions{Progress: r.out.Progress})
 	readOnly := errors.Is(err, syscall.EROFS) || errors.Is(err, fs.ErrPermission)
 	lacking := new(mirror.RepairError)
@@ -410,12 +427,15 @@ func (r repairing) run(ctx context.Context, results []verified) (*replaced, []ve
 	case err != nil && !errors.As(err, &lacking):
 		return nil, nil, err
 	}
-	if len(done.Pieces) > 0 {
+	if len(done.Pieces) > 0 || done.Index {
 		list, findErr := r.findTogether(ctx, r.refs)
 		if findErr != nil {
 			return nil, nil, findErr
 		}
-		results, _, r.before = r.all(ctx, list)
+		r.found = list
+		if len(done.Pieces) > 0 || r.before != nil {
+			results, _, r.before = r.all(ctx, list)
+		}
 	}
 	if r.before != nil {
 		return nil, nil, unrepaired(errors.Join(r.before, err))
@@ -435,9 +455,9 @@ func unrepaired(err error) error {
 }
 
 // show tells what run would do.
-func (r repairing) show(ctx context.Context) error {
+func (r *repairing) show(ctx context.Context) error {
 	done, err := mirror.Repair(ctx, r.dir, r.items, r.sources, mirror.RepairOptions{DryRun: true})
-	if err != nil || len(done.Pieces) == 0 && r.before != nil {
+	if err != nil || len(done.Pieces) == 0 && !done.Index && r.before != nil {
 		return unrepaired(errors.Join(r.before, err))
 	}
 	doc := struct {
@@ -446,7 +466,7 @@ func (r repairing) show(ctx context.Context) error {
 		DryRun bool `json:"dryRun"`
 	}{"repair", newReplaced(done), true}
 	return r.out.Result(doc, func(w io.Writer) {
-		doc.text(w, "would replace")
+		doc.text(w, true)
 		for _, p := range done.Pieces {
 			if artifact.IsManifest(p.Descriptor.MediaType) {
 				fmt.Fprintln(w, "what damaged manifests name is not known before they are replaced")

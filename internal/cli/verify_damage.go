@@ -3,6 +3,7 @@ package cli
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -10,6 +11,9 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"oras.land/oras-go/v2/errdef"
+
+	"github.com/sealift/sealift/artifact"
 	"github.com/sealift/sealift/internal/delivery"
 	"github.com/sealift/sealift/internal/layout"
 	"github.com/sealift/sealift/internal/ui"
@@ -41,8 +45,12 @@ func placeDamage(ctx context.Context, f delivery.Found, damage *mirror.DamageErr
 			e.pieces = append(e.pieces, ui.Damage{Artifact: f.Name, Digest: d.Digest.String(), Size: d.Size, Was: was, Of: placeText(places[d.Digest]), At: at[d.Digest]})
 		}
 	}
-	slices.SortStableFunc(e.pieces, func(a, b ui.Damage) int { return cmp.Compare(a.Was, b.Was) })
+	e.sort()
 	return e
+}
+
+func (e *damageError) sort() {
+	slices.SortStableFunc(e.pieces, func(a, b ui.Damage) int { return cmp.Compare(a.Was, b.Was) })
 }
 
 // Error names the first pieces, each in a line.
@@ -52,6 +60,9 @@ func (e *damageError) Error() string { return strings.Join(e.Lines(), "\n") }
 func (e *damageError) Lines() []string {
 	lines := []string{e.err.Error()}
 	for _, p := range e.pieces[:min(len(e.pieces), maxDamageShown)] {
+		if p.Digest == "" {
+			continue // a file that err names
+		}
 		line := p.Was + ": " + p.Digest + ", " + ui.Bytes(p.Size)
 		if p.Of != "" {
 			line += ", " + p.Of
@@ -72,6 +83,27 @@ func (e *damageError) Unwrap() error { return e.err }
 
 // Damage returns every piece.
 func (e *damageError) Damage() []ui.Damage { return e.pieces }
+
+// damagedRoot is the error of an artifact whose root cannot be read.
+func damagedRoot(f delivery.Found) error {
+	d := f.Descriptor
+	if d.Digest == "" {
+		return f.Damage // a name that stands for several things
+	}
+	damage, was := &mirror.DamageError{}, mirror.Corrupt
+	switch {
+	case errors.Is(f.Damage, errdef.ErrNotFound):
+		damage.Missing, was = []ocispec.Descriptor{d}, mirror.Missing
+	case artifact.IsUnreadable(f.Damage):
+		damage.Unreadable, was = []ocispec.Descriptor{d}, mirror.Unreadable
+	case artifact.IsDamage(f.Damage):
+		damage.Corrupt = []ocispec.Descriptor{d}
+	default:
+		return f.Damage
+	}
+	return &damageError{fmt.Errorf("%s: %w", f.Name, damage),
+		[]ui.Damage{{Artifact: f.Name, Digest: d.Digest.String(), Size: d.Size, Was: was, Of: placeText(delivery.Place{Role: "root"})}}}
+}
 
 func placeText(p delivery.Place) string {
 	text := p.Role

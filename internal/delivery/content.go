@@ -34,15 +34,12 @@ type Carried struct {
 
 // CarriedOf reads from media's labels what it carries of f. Media says so itself,
 // in a place that is not signed: it explains what is not there, and proves nothing.
-// Labels that cannot be read explain nothing.
+// Labels that cannot be read explain nothing; [layout.Layout.Labels] tells of them.
 func CarriedOf(f Found) Carried {
 	if f.Media == nil {
 		return Carried{}
 	}
-	labels, err := f.Media.Labels()
-	if err != nil {
-		return Carried{}
-	}
+	labels, _ := f.Media.Labels() // those that can be read
 	c := Carried{media: f.Media, labels: labels}
 	all := false // some media carries all platforms
 	bases, platforms := map[layout.LabelBase]bool{}, map[string]bool{}

@@ -44,8 +44,8 @@ type Found struct {
 	Descriptor ocispec.Descriptor
 	// Media is the layout the artifact is in, nil for a registry.
 	Media *layout.Layout
-	// Damage says why a name on media cannot be resolved; the descriptor is
-	// zero then.
+	// Damage says why a name on media cannot be resolved; the descriptor is what
+	// index.json lists then, zero where that is not one thing.
 	Damage error
 }
 
@@ -113,6 +113,7 @@ func FindIn(ctx context.Context, l *layout.Layout, loc artifact.Location) ([]Fou
 				var err error
 				if found.Descriptor, err = repo.Resolve(ctx, tag); err != nil {
 					found.Damage = fmt.Errorf("resolve %s on %s: %w", found.Name, loc.Path, err)
+					found.Descriptor, _ = repo.Entry(ctx, tag)
 				}
 				if loc.Digest == "" || loc.Digest == found.Descriptor.Digest {
 					list = append(list, found)

@@ -3,6 +3,7 @@ package delivery
 import (
 	"bytes"
 	"cmp"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -99,9 +100,15 @@ func ReadInventory(raw []byte, keys []*signer.Key) (Inventory, InventorySigner, 
 }
 
 func openInventory(raw []byte, keys []*signer.Key) (text []byte, by InventorySigner, err error) {
-	switch sealed := bytes.HasPrefix(raw, []byte("{")); {
+	sealed := bytes.HasPrefix(raw, []byte("{"))
+	var head struct {
+		PayloadType string `json:"payloadType"`
+	}
+	switch {
 	case len(raw) > MaxInventoryBytes:
 		err = fmt.Errorf("%d bytes, the limit is %d: %w", len(raw), MaxInventoryBytes, errdef.ErrSizeExceedsLimit)
+	case sealed && json.Unmarshal(raw, &head) == nil && head.PayloadType == "":
+		err = errors.New("this is neither a list nor an envelope with one")
 	case !sealed && len(keys) > 0:
 		err = signer.ErrUnsigned
 	case !sealed:

@@ -41,6 +41,7 @@ func Join(layouts ...*Layout) (*Layout, error) {
 	}
 	var dirs []string
 	var all []ocispec.Descriptor
+	var standings []IndexStanding
 	named, seen, conflicts := map[string]int{}, map[string]bool{}, map[string]*conflict{}
 	for i, l := range layouts {
 		v := l.current()
@@ -64,6 +65,7 @@ func Join(layouts ...*Layout) (*Layout, error) {
 			return nil, fmt.Errorf("join layout %s: %w", l.Dir(), err)
 		}
 		all = append(all, entries...)
+		standings = append(standings, l.standings...)
 		for _, dir := range l.dirs {
 			if !slices.Contains(dirs, dir) {
 				dirs = append(dirs, dir)
@@ -72,7 +74,7 @@ func Join(layouts ...*Layout) (*Layout, error) {
 	}
 	sortEntries(all)
 	joined := newLayout(all, dirs...)
-	joined.conflicts = conflicts
+	joined.conflicts, joined.standings = conflicts, standings
 	return joined, nil
 }
 

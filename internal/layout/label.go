@@ -384,17 +384,31 @@ func (l Label) Format() ([]byte, error) {
 func (l *Layout) Label() (Label, error) { return l.label(0) }
 
 // Labels reads the label of each of the volumes that are read as one, as
-// [Layout.Label] does.
+// [Layout.Label] does. One that cannot be read is the zero one among them; the error
+// joins a [*LabelError] for each.
 func (l *Layout) Labels() ([]Label, error) {
 	labels := make([]Label, len(l.dirs))
+	var failed []error
 	for i := range l.dirs {
 		var err error
 		if labels[i], err = l.label(i); err != nil {
-			return nil, err
+			failed = append(failed, err)
 		}
 	}
-	return labels, nil
+	return labels, errors.Join(failed...)
 }
+
+// LabelError says that the label of media cannot be read.
+type LabelError struct {
+	Dir string
+	Err error
+}
+
+// Error names the file.
+func (e *LabelError) Error() string { return fmt.Sprintf("%s of %s: %v", labelName, e.Dir, e.Err) }
+
+// Unwrap returns Err.
+func (e *LabelError) Unwrap() error { return e.Err }
 
 func (l *Layout) label(volume int) (Label, error) {
 	l.mu.Lock()
@@ -414,11 +428,11 @@ func readLabel(dir string) (Label, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return Label{}, nil
 	} else if err != nil {
-		return Label{}, fmt.Errorf("read label: %w", err)
+		return Label{}, &LabelError{dir, err}
 	}
 	label, err := ParseLabel(raw)
 	if err != nil {
-		return Label{}, fmt.Errorf("%s of %s: %w", labelName, dir, err)
+		return Label{}, &LabelError{dir, err}
 	}
 	return label, nil
 }

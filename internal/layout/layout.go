@@ -63,6 +63,7 @@ type Layout struct {
 	flaws   map[pieceKey]*PieceError
 
 	conflicts map[string]*conflict // by name, of volumes that were joined
+	standings []IndexStanding      // what was not sound on opening
 
 	searching chan struct{} // held by who looks for a sound copy
 }
@@ -102,7 +103,11 @@ func open(dir string) (*Layout, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newLayout(st.index.Manifests, dir), nil
+	l := newLayout(st.index.Manifests, dir)
+	if st.indexState != IndexSound {
+		l.standings = []IndexStanding{{dir, st.indexState}}
+	}
+	return l, nil
 }
 
 func newLayout(manifests []ocispec.Descriptor, dirs ...string) *Layout {

@@ -87,6 +87,20 @@ func (r *Repository) Resolve(ctx context.Context, reference string) (ocispec.Des
 	return g.manifest(d)
 }
 
+// Entry returns what index.json lists under a tag, damaged or not there as it may be;
+// false where it lists nothing, or several things.
+func (r *Repository) Entry(ctx context.Context, tag string) (ocispec.Descriptor, bool) {
+	g, c, err := r.load(ctx)
+	if err != nil {
+		return ocispec.Descriptor{}, false
+	}
+	if _, contested := g.view.contestedName(r.name, tag); contested {
+		return ocispec.Descriptor{}, false
+	}
+	desc, ok := c.tags[tag]
+	return plain(desc), ok
+}
+
 // Blob describes a blob of the repository, a config or a layer, as the manifest
 // that names it does. Whether the layout holds its bytes is not looked at.
 // Errors: errdef.ErrNotFound.

@@ -122,6 +122,8 @@ type state struct {
 	newest *slot
 	// generation is the highest number of any slot, valid or not.
 	generation uint64
+	// indexState is how index.json stands to the slots.
+	indexState IndexState
 }
 
 // readState reads index.json and the slots and decides which one counts.
@@ -150,6 +152,7 @@ func readState(root *os.Root) (state, error) {
 	default:
 		return state{}, fmt.Errorf("%w: %w", ErrCorruptIndex, err)
 	}
+	st.indexState = st.standing(err != nil)
 	return st, nil
 }
 

@@ -43,55 +43,64 @@ func TestOpenPicksTheIndexThatCounts(t *testing.T) {
 		name   string
 		damage func(t *testing.T, dir string, first []byte)
 		want   string
+		state  layout.IndexState
 	}{
-		{"sound", func(*testing.T, string, []byte) {}, both},
-		{"zero length", func(t *testing.T, dir string, _ []byte) { write(t, nil, dir, "index.json") }, both},
+		{"sound", func(*testing.T, string, []byte) {}, both, layout.IndexSound},
+		{"zero length", func(t *testing.T, dir string, _ []byte) { write(t, nil, dir, "index.json") }, both, layout.IndexTorn},
 		{"torn", func(t *testing.T, dir string, _ []byte) {
 			raw := read(t, dir, "index.json")
 			write(t, raw[:len(raw)/2], dir, "index.json")
-		}, both},
+		}, both, layout.IndexTorn},
 		{"zeroed block", func(t *testing.T, dir string, _ []byte) {
 			raw := read(t, dir, "index.json")
 			clear(raw[len(raw)/2:])
 			write(t, raw, dir, "index.json")
-		}, both},
+		}, both, layout.IndexTorn},
 		{"missing", func(t *testing.T, dir string, _ []byte) {
 			if err := os.Remove(filepath.Join(dir, "index.json")); err != nil {
 				t.Fatal(err)
 			}
-		}, both},
+		}, both, layout.IndexTorn},
 		{"commit cut off before index.json", func(t *testing.T, dir string, first []byte) {
 			write(t, first, dir, "index.json")
-		}, both},
+		}, both, layout.IndexBehind},
 		{"torn newest slot", func(t *testing.T, dir string, _ []byte) {
 			write(t, []byte(`{"generation":2,`), slots(t, dir)[1])
-		}, both},
+		}, both, layout.IndexSound},
 		{"flipped bit in the newest slot and torn index", func(t *testing.T, dir string, _ []byte) {
 			name := slots(t, dir)[1]
 			write(t, bytes.Replace(read(t, name), []byte("a/two"), []byte("a/twp"), 1), name)
 			write(t, nil, dir, "index.json")
-		}, oneName},
+		}, oneName, layout.IndexTorn},
 		{"commit cut off in its slot", func(t *testing.T, dir string, _ []byte) {
 			write(t, read(t, slots(t, dir)[1])[:100], dir, "sealift", "index.3.json")
-		}, both},
+		}, both, layout.IndexSound},
 		{"slot under another's number", func(t *testing.T, dir string, _ []byte) {
 			write(t, read(t, slots(t, dir)[0]), dir, "sealift", "index.9.json")
 			write(t, nil, dir, "index.json")
-		}, both},
+		}, both, layout.IndexTorn},
 		{"foreign edit", func(t *testing.T, dir string, _ []byte) {
 			write(t, foreign(t, dir), dir, "index.json")
-		}, "registry.example.com/a/foreign:1.0.0 " + oneName},
+		}, "registry.example.com/a/foreign:1.0.0 " + oneName, layout.IndexChanged},
 		{"foreign edit of the first index", func(t *testing.T, dir string, first []byte) {
 			write(t, append(first, ' '), dir, "index.json")
-		}, oneName},
+		}, oneName, layout.IndexChanged},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			dir, first, _ := twoCommits(t)
 			tt.damage(t, dir, first)
-			if got := rootNames(open(t, dir)); got != tt.want {
+			l := open(t, dir)
+			if got := rootNames(l); got != tt.want {
 				t.Errorf("Open: roots %q, want %q", got, tt.want)
+			}
+			state := layout.IndexSound
+			for _, s := range l.Standings() {
+				state = s.State
+			}
+			if state != tt.state {
+				t.Errorf("Standings: %q, want %q", state, tt.state)
 			}
 			// A writer mends what it finds, and goes on from it.
 			w := writer(t, dir)

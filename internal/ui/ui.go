@@ -136,9 +136,10 @@ func (p *Printer) say(kind, text, prefix string) {
 
 // Damage is one piece of damaged content, of an error that has a method Damage.
 type Damage struct {
-	// Artifact is the full name of what it belongs to.
-	Artifact string `json:"artifact"`
-	Digest   string `json:"digest"`
+	// Artifact is the full name of what it belongs to, "" for what belongs to the
+	// media itself. Digest is "" for index.json.
+	Artifact string `json:"artifact,omitempty"`
+	Digest   string `json:"digest,omitempty"`
 	Size     int64  `json:"size"`
 	// Was is corrupt, unreadable or missing.
 	Was string `json:"was"`
@@ -149,19 +150,19 @@ type Damage struct {
 	At []string `json:"at,omitempty"`
 }
 
-// damageOf collects what all errors in err tell of.
-func damageOf(err error) (all []Damage) {
+// DamageOf collects what all errors in err tell of.
+func DamageOf(err error) (all []Damage) {
 	switch e := err.(type) { //nolint:errorlint // the whole tree is looked at
 	case interface{ Damage() []Damage }:
 		return e.Damage()
 	case interface{ Unwrap() []error }:
 		for _, part := range e.Unwrap() {
-			all = append(all, damageOf(part)...)
+			all = append(all, DamageOf(part)...)
 		}
 		return all
 	}
 	if inner := errors.Unwrap(err); inner != nil {
-		return damageOf(inner)
+		return DamageOf(inner)
 	}
 	return nil
 }
@@ -183,7 +184,7 @@ func (p *Printer) Error(err error, hint string, code int) {
 			// Findings are those of a template.
 			Findings artifact.FindingsError `json:"findings,omitempty"`
 			Damage   []Damage               `json:"damage,omitempty"`
-		}{"error", code, strings.Join(lines, "\n"), hint, findings, damageOf(err)})
+		}{"error", code, strings.Join(lines, "\n"), hint, findings, DamageOf(err)})
 		return
 	}
 	text := ""

@@ -146,11 +146,13 @@ func TestReadErrors(t *testing.T) {
 		}
 	})
 	t.Run("index", func(t *testing.T) {
-		// The slot is read in its place.
+		// The slot is read in its place; other programs do not know of it.
 		f.forget(t, f.media+"/index.json", 0)
 		f.fail(t, reading)
-		f.run(t, verify...)
+		f.fails(t, 12, []string{"index.json of ", "sealift: hint: all else is sound"}, verify...)
+		f.run(t, "sealift", "inspect", "-q", f.media)
 		f.heal(t)
+		f.run(t, verify...)
 	})
 	t.Run("serve", func(t *testing.T) { d.cut(t, f, layer) })
 	t.Run("mend", func(t *testing.T) {

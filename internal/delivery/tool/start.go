@@ -96,18 +96,19 @@ func (p *page) whatIsHere() {
 	} else if len(p.contents) == 0 {
 		p.add("- nothing that has a name")
 	}
-	others := ""
-	if p.isVolume() {
+	delta := slices.ContainsFunc(p.label.Roots, func(r layout.LabelRoot) bool { return len(r.Base) > 0 })
+	switch {
+	case p.isVolume():
 		s := p.label.Set
-		p.add("", cut(fmt.Sprintf("THIS IS DISC %d OF %d of the set %s.", s.Volume, len(s.Volumes), s.ID), startColumns))
-		others = "the other discs"
-	} else if slices.ContainsFunc(p.label.Roots, func(r layout.LabelRoot) bool { return len(r.Base) > 0 }) {
-		p.add("")
-		others = "a disc that holds what came before"
-	}
-	if others != "" {
-		p.add("It can be checked alone. To use it bring it together with",
-			others+". Do this for each of them in turn:",
+		p.add("", cut(fmt.Sprintf("THIS IS DISC %d OF %d of the set %s.", s.Volume, len(s.Volumes), s.ID), startColumns),
+			"It can be checked alone. To use it bring it together with",
+			"the other discs. Do this for each of them in turn:",
+			"  sealift mirror DISC /srv/media     and then use /srv/media as DISC",
+			"Each but the last ends with \"incomplete\", exit status 14: go on.")
+	case delta:
+		p.add("", "It can be checked alone. To use it bring it together with",
+			"a disc that holds what came before, EARLIER, which has to come first:",
+			"  sealift mirror EARLIER /srv/media",
 			"  sealift mirror DISC /srv/media     and then use /srv/media as DISC")
 	}
 }
