@@ -50,7 +50,7 @@ func (a *app) newCopy(ctx context.Context, req delivery.Request, flags mirrorFla
 	switch registry := c.to.Place == artifact.PlaceRegistry; {
 	case registry && len(req.Since)+len(req.Sites) > 0:
 		return nil, usagef("a delta leaves content out, and a registry takes only what is whole; mirror into it without --since and --for")
-	case registry && (req.VolumeSize != "" || flags.set != ""):
+	case registry && req.Volumes():
 		return nil, usagef("volumes are discs and sticks, and %s is a registry", c.to)
 	}
 	platforms, err := parsePlatforms(req.Platforms)
@@ -86,7 +86,7 @@ func (c *copying) dry() bool { return c.flags.dryRun || c.flags.plan != "" }
 
 // run plans, and does what is to be done with the plan.
 func (c *copying) run(ctx context.Context, follow *mirror.Document) (err error) {
-	if c.req.VolumeSize != "" || c.flags.set != "" {
+	if c.req.Volumes() {
 		return c.runVolumes(ctx, follow)
 	}
 	dst, closeDst, err := c.destination(ctx)
@@ -94,7 +94,7 @@ func (c *copying) run(ctx context.Context, follow *mirror.Document) (err error) 
 		return err
 	}
 	defer func() { err = errors.Join(err, closeDst()) }()
-	opts := mirror.PlanOptions{Check: c.flags.check, Sites: c.sites, Progress: c.out.Progress("checking")}
+	opts := mirror.PlanOptions{Check: c.req.Check, Sites: c.sites, Progress: c.out.Progress("checking")}
 	plan, err := mirror.NewPlan(ctx, dst, c.items, opts)
 	if err != nil {
 		return explainPlatform(err)
@@ -250,7 +250,7 @@ func (c *copying) allowed(ctx context.Context, plan *mirror.Plan, dst mirror.Des
 	switch {
 	case err != nil || len(left) == 0:
 		return err
-	case !c.flags.allowSparse:
+	case !c.req.AllowSparse:
 		return withHint(fmt.Errorf("%s would name what is not carried: %s, %s for %s: %w",
 			c.to, count(len(left), "manifest"), left[0].Digest, platformOf(left[0]), errRefused),
 			"carry all platforms, or try whether the registry takes it without: --allow-sparse")

@@ -18,17 +18,13 @@ import (
 // toolDefault is what --with-tool means without a platform.
 const toolDefault = "linux"
 
-// toolFlags say which programs go along.
-type toolFlags struct {
-	platforms []string // toolDefault, or OS/ARCH; none for no program
-	dir       string
-}
-
-func (f *toolFlags) add(cmd *cobra.Command) {
+// toolFlagSet adds the flags that say which programs go along: for platforms, which
+// may be toolDefault, or none.
+func toolFlagSet(cmd *cobra.Command, platforms *[]string, dir *string) {
 	flags := cmd.Flags()
-	flags.StringSliceVar(&f.platforms, "with-tool", nil, "put sealift itself and START-HERE.txt on the media, for `OS/ARCH,…` (default linux on the platforms carried)")
+	flags.StringSliceVar(platforms, "with-tool", nil, "put sealift itself and START-HERE.txt on the media, for `OS/ARCH,…` (default linux on the platforms carried)")
 	flags.Lookup("with-tool").NoOptDefVal = toolDefault
-	flags.StringVar(&f.dir, "tool-dir", "", "take the programs from `DIR`, where make dist left them (default beside this program)")
+	flags.StringVar(dir, "tool-dir", "", "take the programs from `DIR`, where make dist left them (default beside this program)")
 	_ = cmd.MarkFlagDirname("tool-dir")
 	_ = cmd.RegisterFlagCompletionFunc("with-tool", completeTools)
 }
@@ -45,10 +41,10 @@ func completeTools(_ *cobra.Command, _ []string, typed string) ([]string, cobra.
 	return list, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace
 }
 
-// detached fails when args have the platforms that are meant for --with-tool, which
+// detachedTool fails when args have the platforms that are meant for --with-tool, which
 // takes none without a sign: they would be a source, or the destination.
-func (f *toolFlags) detached(args []string) error {
-	if !slices.Equal(f.platforms, []string{toolDefault}) {
+func detachedTool(platforms, args []string) error {
+	if !slices.Equal(platforms, []string{toolDefault}) {
 		return nil
 	}
 	for _, arg := range args {
@@ -67,11 +63,10 @@ func isToolPlatform(s string) bool {
 // tools are the programs for a plan, nil when none go along. That one cannot is
 // found before anything is copied.
 func (c *copying) tools(plan *mirror.Plan) (*tool.Options, error) {
-	f := c.flags.tool
 	switch {
-	case len(f.platforms) == 0 && f.dir != "":
+	case len(c.req.Tool) == 0 && c.req.ToolDir != "":
 		return nil, usagef("--tool-dir goes with --with-tool")
-	case len(f.platforms) == 0:
+	case len(c.req.Tool) == 0:
 		return nil, nil
 	case c.to.Place == artifact.PlaceRegistry:
 		return nil, usagef("--with-tool is for media, and %s is a registry", c.to)
@@ -80,8 +75,8 @@ func (c *copying) tools(plan *mirror.Plan) (*tool.Options, error) {
 	if err != nil {
 		return nil, fmt.Errorf("find this program's own file: %w", err)
 	}
-	opts := &tool.Options{Executable: executable, Version: Version(), Dir: f.dir}
-	for _, s := range f.platforms {
+	opts := &tool.Options{Executable: executable, Version: Version(), Dir: c.req.ToolDir}
+	for _, s := range c.req.Tool {
 		if s == toolDefault {
 			opts.Platforms = append(opts.Platforms, tool.Platforms(plan.Platforms())...)
 			continue
@@ -91,6 +86,10 @@ func (c *copying) tools(plan *mirror.Plan) (*tool.Options, error) {
 			return nil, err
 		}
 		opts.Platforms = append(opts.Platforms, list...)
+	}
+	c.req.Tool = nil // as a plan has it: there is nothing more to choose
+	for _, p := range opts.Platforms {
+		c.req.Tool = append(c.req.Tool, mirror.FormatPlatform(p))
 	}
 	_, err = opts.Room()
 	return opts, explainTool(err)
