@@ -131,7 +131,10 @@ func (v *volumes) volumeSet() (*mirror.Set, error) {
 		if err != nil {
 			return nil, withHint(err, "give the directory of any volume of the set: --set DIR")
 		}
-		return set, set.Check(v.plan)
+		if err = set.Check(v.plan); errors.Is(err, mirror.ErrMoved) && v.flags.fromPlan == "" {
+			return nil, withHint(err, "leave out REF: --set says what its volumes are of; or make a set of this one: --volume-size SIZE")
+		}
+		return set, err
 	}
 	opts, err := parseVolumeSize(v.req.VolumeSize)
 	if err != nil {
