@@ -62,7 +62,9 @@ the other, and mirror asks for the next disc. --volume writes one of them, again
 be: the same command makes the same set, and --set DIR takes it from any other volume.
 
 --with-tool puts sealift itself on the media, for the machines of the site, with a page
-START-HERE.txt that says what is there and what to do.
+START-HERE.txt that says what is there and what to do. The programs for other platforms
+than this machine's are those of make dist, or of the release: they lie beside this
+program, or where --tool-dir says. Each volume of a set has them.
 
 --dry-run shows what would be copied, image by image, and why the rest is not. --plan
 writes that down instead of copying, with all that was asked for, for somebody to look
@@ -116,6 +118,10 @@ mends media that sealift verify finds damaged.`,
 	flags.StringVar(&f.plan, "plan", "", "write what would be copied to `FILE`, and copy nothing")
 	flags.StringVar(&f.fromPlan, "from-plan", "", "copy what the plan in `FILE` says, or refuse")
 	flags.BoolVar(&req.AllowSparse, "allow-sparse", false, "let a registry have an index without all the images it names, if it takes one")
+	for _, name := range []string{"volume", "volume-size", "set", "from-plan", "plan"} {
+		flag := flags.Lookup(name)
+		flag.Value = &once{flagValue: flag.Value}
+	}
 	_ = cmd.RegisterFlagCompletionFunc("volume-size", cobra.FixedCompletions(delivery.VolumeKinds(), cobra.ShellCompDirectiveNoFileComp))
 	_ = cmd.MarkFlagFilename("from-plan", "json")
 	_ = cmd.MarkFlagFilename("site-key", "pub", "pem")
@@ -187,6 +193,27 @@ func (a *app) copyAll(ctx context.Context, req delivery.Request, flags mirrorFla
 			return err
 		}
 	}
+}
+
+// once is a flag that is given once: the last of several would win without a word.
+type once struct {
+	flagValue
+	given bool
+}
+
+// flagValue is what cobra takes as the value of a flag.
+type flagValue interface {
+	String() string
+	Set(s string) error
+	Type() string
+}
+
+func (o *once) Set(s string) error {
+	if o.given {
+		return fmt.Errorf("it is given twice, and was %s", o)
+	}
+	o.given = true
+	return o.flagValue.Set(s)
 }
 
 // planned are the flags whose answers a plan has.

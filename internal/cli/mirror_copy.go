@@ -93,6 +93,9 @@ func (c *copying) run(ctx context.Context, follow *mirror.Document) (err error) 
 	if c.req.Volumes() {
 		return c.runVolumes(ctx, follow)
 	}
+	if err := c.toolsFirst(ctx); err != nil {
+		return err
+	}
 	dst, closeDst, err := c.destination(ctx)
 	if err != nil {
 		return err

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/sealift/sealift/artifact"
 	"github.com/sealift/sealift/internal/delivery/tool"
+	"github.com/sealift/sealift/internal/ui"
 	"github.com/sealift/sealift/mirror"
 )
 
@@ -95,6 +97,39 @@ func (c *copying) tools(plan *mirror.Plan) (*tool.Options, error) {
 	return opts, explainTool(err)
 }
 
+// toolsFirst finds out whether the programs are there before media is made, which a
+// failure would leave behind, with nothing on it. Which platforms those of the default
+// are may take a plan of its own, of what is read again then.
+func (c *copying) toolsFirst(ctx context.Context) error {
+	if len(c.req.Tool) == 0 || c.dry() || c.to.Place != artifact.PlaceMedia || mirror.IsMedia(c.to.Path) {
+		return nil
+	}
+	plan := &mirror.Plan{}
+	if slices.Contains(c.req.Tool, toolDefault) {
+		var err error
+		if plan, err = mirror.NewPlan(ctx, mirror.Empty(), c.items, mirror.PlanOptions{}); err != nil {
+			return explainPlatform(err)
+		}
+	}
+	_, err := c.tools(plan)
+	return err
+}
+
+// warnTools tells of programs that take more than half of every volume.
+func (v *volumes) warnTools() error {
+	if v.tools == nil {
+		return nil
+	}
+	room, err := v.tools.Room()
+	if err != nil {
+		return explainTool(err)
+	}
+	if capacity := v.set.Options.Bytes; room > capacity/2 {
+		v.out.Warn("--with-tool is on every volume of the set, and takes %s of %s each", ui.Bytes(room), ui.Bytes(capacity))
+	}
+	return nil
+}
+
 // explainTool says where a program that is wanted can come from.
 func explainTool(err error) error {
 	var bad *tool.Error
@@ -106,7 +141,7 @@ func explainTool(err error) error {
 	case errors.As(err, &bad) && !errors.Is(err, tool.ErrMissing):
 		return withHint(err, "take the file that make dist builds for it, or that the release has")
 	case errors.As(err, &bad):
-		return withHint(err, "put it there, name its directory with --tool-dir, or leave the platform out: --with-tool=%s", formatTool(bad.Platform))
+		return withHint(err, "build the programs with make dist and name where they are, --tool-dir dist, or take another platform: --with-tool=%s", formatTool(bad.Platform))
 	}
 	return err
 }

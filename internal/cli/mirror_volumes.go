@@ -48,6 +48,9 @@ func (c *copying) runVolumes(ctx context.Context, follow *mirror.Document) error
 	if v.set, err = v.volumeSet(); err != nil {
 		return err
 	}
+	if err := v.warnTools(); err != nil {
+		return err
+	}
 	if c.req.Volume > len(v.set.Volumes) {
 		return usagef("--volume %d: the set has %d", c.req.Volume, len(v.set.Volumes))
 	}
