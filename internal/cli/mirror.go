@@ -57,6 +57,7 @@ known to be there. It is whole where those are: mirror it onto a disk that has t
 
 With --volume-size the copy is spread over several discs or sticks. Each holds all
 manifests and signatures, and verifies alone; together, in any order, they are whole.
+SIZE is what a volume is sold as: a hundredth of it and 1 MiB are kept for its file system.
 DEST with {n} in it is a directory for each, as ./disc-{n}; else all go to DEST, one after
 the other, and mirror asks for the next disc. --volume writes one of them, again if need
 be: the same command makes the same set, and --set DIR takes it from any other volume.

@@ -117,7 +117,7 @@ func (c *copying) run(ctx context.Context, follow *mirror.Document) (err error) 
 		return err
 	}
 	result := newMirrored(plan, c.to.String())
-	result.Tool = tools != nil
+	result.Tool, result.leftIs = tools != nil, c.leftIs()
 	if err := c.noteMoved(ctx, &result); err != nil {
 		return err
 	}

@@ -61,10 +61,6 @@ func (c *copying) runVolumes(ctx context.Context, follow *mirror.Document) error
 	if err := v.followSet(asked, follow); err != nil {
 		return err
 	}
-	numbers, err := v.numbers()
-	if err != nil {
-		return err
-	}
 	c.req.SetID = v.set.ID
 	if err := c.savePlan(asked); err != nil {
 		return err
@@ -74,6 +70,10 @@ func (c *copying) runVolumes(ctx context.Context, follow *mirror.Document) error
 	}
 	if c.dry() {
 		return v.show(asked, to)
+	}
+	numbers, err := v.numbers()
+	if err != nil {
+		return err
 	}
 	result := v.result(plan, c.to)
 	result.Copied, result.CopiedBytes = 0, 0
@@ -114,6 +114,10 @@ func (v *volumes) followSet(plan *mirror.Plan, d *mirror.Document) error {
 func (v *volumes) result(plan *mirror.Plan, to artifact.Location) mirrored {
 	result := newMirrored(plan, to.String())
 	result.Set, result.Tool = newMirroredSet(v.set), v.tools != nil
+	result.leftIs = v.leftIs()
+	if v.req.Volume > 0 && plan != v.plan {
+		result.leftIs = words("on other volumes", result.leftIs)
+	}
 	return result
 }
 
@@ -149,8 +153,12 @@ func (v *volumes) volumeSet() (*mirror.Set, error) {
 		}
 	}
 	set, err := v.plan.Split(opts)
-	if err != nil {
-		return nil, withHint(usagef("--volume-size: %v; a hundredth of a volume and 1 MiB are kept for the file system", err), "take larger volumes, or others")
+	var small *mirror.VolumeSizeError
+	if errors.As(err, &small) {
+		tenths := (small.Least + 99_999) / 100_000
+		return nil, withHint(usagef("--volume-size: %v, and a hundredth and 1 MiB are kept for the file system", err), "these are large enough: --volume-size %d.%dMB", tenths/10, tenths%10)
+	} else if err != nil {
+		return nil, withHint(usagef("--volume-size: %v", err), "take larger volumes, or others")
 	}
 	return set, nil
 }
@@ -269,8 +277,10 @@ type mirroredSet struct {
 
 type mirroredVolume struct {
 	Volume int `json:"volume"`
-	// Blobs are on this volume and no other, but for segments.
+	// Blobs are on this volume and no other.
 	Blobs int `json:"blobs"`
+	// Segments of larger blobs are on this volume.
+	Segments int `json:"segments,omitempty"`
 	// Bytes is 0 where nobody has worked it out.
 	Bytes int64 `json:"bytes,omitempty"`
 }
@@ -278,7 +288,14 @@ type mirroredVolume struct {
 func newMirroredSet(set *mirror.Set) *mirroredSet {
 	m := &mirroredSet{ID: set.ID, Capacity: set.Options.Bytes}
 	for i, v := range set.Volumes {
-		m.Volumes = append(m.Volumes, mirroredVolume{i + 1, len(v.Blobs), v.Bytes})
+		m.Volumes = append(m.Volumes, mirroredVolume{Volume: i + 1, Blobs: len(v.Blobs), Bytes: v.Bytes})
+	}
+	for _, segments := range set.Segments {
+		for _, n := range segments.Volumes {
+			if n >= 1 && n <= len(m.Volumes) { // a set that was read is as true as its media
+				m.Volumes[n-1].Segments++
+			}
+		}
 	}
 	return m
 }
@@ -293,6 +310,13 @@ func (m *mirroredSet) text(w io.Writer) {
 		if v.Bytes > 0 {
 			size = ", " + ui.Bytes(v.Bytes) + " in all"
 		}
-		fmt.Fprintf(w, "  volume %d  %s of its own%s\n", v.Volume, count(v.Blobs, "blob"), size)
+		own := count(v.Blobs, "blob") + " of its own"
+		switch {
+		case v.Segments > 0 && v.Blobs > 0:
+			own += ", " + count(v.Segments, "segment") + " of larger ones"
+		case v.Segments > 0:
+			own = count(v.Segments, "segment") + " of larger blobs"
+		}
+		fmt.Fprintf(w, "  volume %d  %s%s\n", v.Volume, own, size)
 	}
 }
