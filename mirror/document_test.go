@@ -60,10 +60,10 @@ func TestFollow(t *testing.T) {
 		{"the tag moved", func(_ *testing.T, src *store, f fixture, _ *destination) { src.tag(f.amd64, "1.0.0") }, "the plan has", ""},
 		{"a new signature", func(_ *testing.T, src *store, f fixture, _ *destination) {
 			src.image("late signature", &f.root, src.layer("late"))
-		}, "is new at the source", ""},
+		}, "the signatures or other referrers of example.com/shop:1.0.0 have changed", ""},
 		{"a signature is gone", func(_ *testing.T, src *store, f fixture, _ *destination) {
 			src.tag(f.childSig, scheme(f.root, ".sig"))
-		}, "is no longer at the source", ""},
+		}, "the signatures or other referrers of example.com/shop:1.0.0 have changed", ""},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

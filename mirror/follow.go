@@ -36,7 +36,8 @@ func (e *MovedError) Is(target error) bool { return target == ErrMoved }
 
 // Follow fails with a [MovedError] unless carrying out p does what d says: the same
 // roots with the same content, sizes, parts and bases, the same left, and nothing
-// copied or left that was not to be. That the destination has by now what was to be
+// copied or left that was not to be. Referrers that are new or gone are said once of
+// each root. That the destination has by now what was to be
 // copied or left is no difference. Where a root is another one, that is all that is
 // said of it.
 func (p *Plan) Follow(d Document) error {
@@ -47,11 +48,14 @@ func (p *Plan) Follow(d Document) error {
 	for _, s := range d.Content {
 		was[s.identity()] = s
 	}
+	referrers := map[string]bool{} // names of roots whose referrers are others
 	for _, s := range now.Content {
 		before, ok := was[s.identity()]
 		delete(was, s.identity())
 		switch {
 		case moved[s.Root], ok && moved[before.Root]:
+		case !ok && s.Part == LabelReferrers:
+			e.referrers(referrers, s.Root)
 		case !ok:
 			e.Source = append(e.Source, fmt.Sprintf("%s of %s is new at the source", s.Digest, s.Root))
 		default:
@@ -59,7 +63,11 @@ func (p *Plan) Follow(d Document) error {
 		}
 	}
 	for _, s := range d.Content {
-		if _, gone := was[s.identity()]; gone && !moved[s.Root] {
+		switch _, gone := was[s.identity()]; {
+		case !gone || moved[s.Root]:
+		case s.Part == LabelReferrers:
+			e.referrers(referrers, s.Root)
+		default:
 			e.Source = append(e.Source, fmt.Sprintf("%s of %s is no longer at the source", s.Digest, s.Root))
 		}
 	}
@@ -70,6 +78,15 @@ func (p *Plan) Follow(d Document) error {
 		return nil
 	}
 	return e
+}
+
+// referrers says once of a root that its referrers are others: what is new or gone of
+// them has digests that tell people nothing.
+func (e *MovedError) referrers(said map[string]bool, root string) {
+	if !said[root] {
+		said[root] = true
+		e.Source = append(e.Source, fmt.Sprintf("the signatures or other referrers of %s have changed", root))
+	}
 }
 
 // compareRoots returns the names of the roots of which nothing more is to be said.

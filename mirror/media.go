@@ -407,6 +407,12 @@ func (m *Media) free(alias, name string) bool {
 	return true
 }
 
+// IsMedia reports whether dir is a layout already.
+func IsMedia(dir string) bool {
+	_, err := layout.Open(dir)
+	return err == nil
+}
+
 // Peek returns a destination that only answers what the media in dir holds, for
 // a plan that will not be executed. It creates nothing; a directory that is not
 // there holds nothing.

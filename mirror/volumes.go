@@ -78,10 +78,41 @@ func (s Segments) count(size int64) int64 { return (size + s.Bytes - 1) / s.Byte
 // size returns the bytes of segment n of a blob of size.
 func (s Segments) size(n int, size int64) int64 { return min(s.Bytes, size-int64(n)*s.Bytes) }
 
+// VolumeSizeError reports volumes that what has to be on every one of them leaves no
+// room. It is an errdef.ErrSizeExceedsLimit.
+type VolumeSizeError struct {
+	// Bytes is the capacity asked for, Held what every volume holds, and Least the
+	// smallest capacity that is large enough.
+	Bytes, Held, Least int64
+}
+
+// Error says what is on every volume.
+func (e *VolumeSizeError) Error() string {
+	return fmt.Sprintf("volumes of %d bytes have no room beside the %d bytes that every one of them holds", e.Bytes, e.Held)
+}
+
+// Unwrap returns errdef.ErrSizeExceedsLimit.
+func (e *VolumeSizeError) Unwrap() error { return errdef.ErrSizeExceedsLimit }
+
+// reservedBytes of a volume, and a hundredth of it, are left to the file system.
+const reservedBytes = 1 << 20
+
+// usable is what volumes of so many bytes are filled with.
+func usable(capacity int64) int64 { return capacity - capacity/100 - reservedBytes }
+
+// least is the smallest capacity of which so many bytes are usable.
+func least(bytes int64) int64 {
+	capacity := (bytes + reservedBytes) / 99 * 100
+	for usable(capacity) < bytes {
+		capacity++
+	}
+	return capacity
+}
+
 // Split spreads the plan's content over volumes: largest first, each to the first
-// volume that has room. It fails with errdef.ErrSizeExceedsLimit when what has to be
-// on every volume leaves no room, and for more than 10,000 volumes, or segments of a
-// blob.
+// volume that has room. It fails with [VolumeSizeError] when what has to be on every
+// volume leaves no room, and with errdef.ErrSizeExceedsLimit for more than 10,000
+// volumes, or segments of a blob.
 func (p *Plan) Split(opts VolumeOptions) (*Set, error) {
 	if opts.BlockBytes <= 0 {
 		opts.BlockBytes = 4096
@@ -150,9 +181,8 @@ func (s *splitting) reserve(p *Plan) error {
 			s.fixed += labelBaseBytes + int64(len(b.Name))
 		}
 	}
-	usable := s.opts.Bytes - s.opts.Bytes/100 - 1<<20
-	if s.room = usable - s.fixed; s.room < segmentUnit {
-		return fmt.Errorf("volumes of %d bytes have no room beside the %d bytes that every one of them holds: %w", s.opts.Bytes, s.fixed, errdef.ErrSizeExceedsLimit)
+	if s.room = usable(s.opts.Bytes) - s.fixed; s.room < segmentUnit {
+		return &VolumeSizeError{s.opts.Bytes, s.fixed, least(s.fixed + segmentUnit)}
 	}
 	if s.opts.Entries > 0 && s.vital >= s.opts.Entries {
 		return fmt.Errorf("%d manifests and proofs are on every volume, and a directory there takes %d: %w", s.vital, s.opts.Entries, errdef.ErrSizeExceedsLimit)

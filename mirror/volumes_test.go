@@ -475,3 +475,21 @@ func writeVolume(t *testing.T, p *mirror.Plan, set *mirror.Set, n int, dir strin
 		t.Fatal(fmt.Errorf("volume %d: %w", n, err))
 	}
 }
+
+// A size that is too small is told the least that is not.
+func TestSplitLeast(t *testing.T) {
+	t.Parallel()
+	src := newStore(t)
+	newFixture(src)
+	p := plan(t, mirror.Empty(), item(src, "1.0.0"))
+	var small *mirror.VolumeSizeError
+	if _, err := p.Split(mirror.VolumeOptions{Bytes: 1}); !errors.As(err, &small) {
+		t.Fatalf("Split of 1 byte = %v, want a VolumeSizeError", err)
+	}
+	if _, err := p.Split(mirror.VolumeOptions{Bytes: small.Least}); err != nil {
+		t.Errorf("Split of the least, %d bytes = %v", small.Least, err)
+	}
+	if _, err := p.Split(mirror.VolumeOptions{Bytes: small.Least - 1}); !errors.As(err, &small) {
+		t.Errorf("Split of one byte less = %v, want a VolumeSizeError", err)
+	}
+}

@@ -72,7 +72,7 @@ func exitCode(ctx context.Context, err error) int {
 	case isDamage(err), errors.Is(err, signer.ErrInvalid), errors.Is(err, errAudit):
 		return exitVerification
 	case errors.Is(err, signer.ErrUnsigned), errors.Is(err, signer.ErrNotAccepted), errors.Is(err, publish.ErrVersionTaken),
-		errors.Is(err, delivery.ErrMisnamed), errors.Is(err, errRefused), errors.Is(err, errDeclined), errors.Is(err, mirror.ErrMoved):
+		errors.Is(err, delivery.ErrMisnamed), errors.Is(err, errRefused), errors.Is(err, errDeclined), errors.Is(err, mirror.ErrMoved), errors.As(err, new(*mirror.VolumeError)):
 		return exitRefused
 	case errors.As(err, new(*delivery.InventoryError)):
 		return exitUsage // a file this person named

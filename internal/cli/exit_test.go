@@ -73,6 +73,7 @@ func TestExitCode(t *testing.T) {
 		{"misnamed", delivery.ErrMisnamed, 15, false},
 		{"site refuses", site.ErrRefused, 15, false},
 		{"declined", errDeclined, 15, false},
+		{"another volume", &mirror.VolumeError{Volume: 1, Of: 2}, 15, false}, // where it is made knows what to do
 		{"down", down, 1, true},
 		{"read-only registry", incomplete(status(http.StatusMethodNotAllowed)), 1, true},
 		{"locked", site.ErrLocked, 1, true},

@@ -13,6 +13,7 @@ import (
 	"github.com/sealift/sealift/artifact"
 	"github.com/sealift/sealift/internal/delivery"
 	"github.com/sealift/sealift/internal/delivery/tool"
+	"github.com/sealift/sealift/internal/remote"
 	"github.com/sealift/sealift/internal/ui"
 	"github.com/sealift/sealift/mirror"
 )
@@ -50,8 +51,11 @@ func (a *app) newCopy(ctx context.Context, req delivery.Request, flags mirrorFla
 	switch registry := c.to.Place == artifact.PlaceRegistry; {
 	case registry && len(req.Since)+len(req.Sites) > 0:
 		return nil, usagef("a delta leaves content out, and a registry takes only what is whole; mirror into it without --since and --for")
-	case registry && (req.VolumeSize != "" || flags.set != ""):
+	case registry && req.Volumes():
 		return nil, usagef("volumes are discs and sticks, and %s is a registry", c.to)
+	}
+	if err := takesCopy(c.to, req.Volumes()); err != nil {
+		return nil, err
 	}
 	platforms, err := parsePlatforms(req.Platforms)
 	if err != nil {
@@ -89,15 +93,18 @@ func (c *copying) dry() bool { return c.flags.dryRun || c.flags.plan != "" }
 
 // run plans, and does what is to be done with the plan.
 func (c *copying) run(ctx context.Context, follow *mirror.Document) (err error) {
-	if c.req.VolumeSize != "" || c.flags.set != "" {
+	if c.req.Volumes() {
 		return c.runVolumes(ctx, follow)
+	}
+	if err := c.toolsFirst(ctx); err != nil {
+		return err
 	}
 	dst, closeDst, err := c.destination(ctx)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, closeDst()) }()
-	opts := mirror.PlanOptions{Check: c.flags.check, Sites: c.sites, Progress: c.out.Progress("checking")}
+	opts := mirror.PlanOptions{Check: c.req.Check, Sites: c.sites, Progress: c.out.Progress("checking")}
 	plan, err := mirror.NewPlan(ctx, dst, c.items, opts)
 	if err != nil {
 		return explainPlatform(err)
@@ -113,7 +120,7 @@ func (c *copying) run(ctx context.Context, follow *mirror.Document) (err error) 
 		return err
 	}
 	result := newMirrored(plan, c.to.String())
-	result.Tool = tools != nil
+	result.Tool, result.leftIs = tools != nil, c.leftIs()
 	if err := c.noteMoved(ctx, &result); err != nil {
 		return err
 	}
@@ -260,7 +267,7 @@ func (c *copying) allowed(ctx context.Context, plan *mirror.Plan, dst mirror.Des
 	switch {
 	case err != nil || len(left) == 0:
 		return err
-	case !c.flags.allowSparse:
+	case !c.req.AllowSparse:
 		return withHint(fmt.Errorf("%s would name what is not carried: %s, %s for %s: %w",
 			c.to, count(len(left), "manifest"), left[0].Digest, platformOf(left[0]), errRefused),
 			"carry all platforms, or try whether the registry takes it without: --allow-sparse")
@@ -268,6 +275,9 @@ func (c *copying) allowed(ctx context.Context, plan *mirror.Plan, dst mirror.Des
 		return nil
 	}
 	if err := repo.TrySparse(ctx, left); err != nil {
+		if remote.IsRefusal(err) {
+			err = fmt.Errorf("%w: %w", errRefused, err)
+		}
 		return withHint(fmt.Errorf("%s does not take an index without all it names: %w", c.to, err), "carry all platforms, or ask who runs the registry")
 	}
 	return nil
@@ -290,9 +300,33 @@ func parseDestination(dest string) (artifact.Location, error) {
 		return to, withHint(usagef("destination %q is neither a directory nor a registry", dest), "write ./%s for a directory", dest)
 	}
 	if to.Reference() != "" || to.Place == artifact.PlaceMedia && to.Repository != "" {
-		return to, usagef("want a destination without tag or digest, got %q: names are kept", dest)
+		plain := artifact.Location{Place: to.Place, Path: to.Path}
+		if to.Place == artifact.PlaceRegistry {
+			plain.Repository = to.Repository
+		}
+		return to, withHint(usagef("want a destination without tag or digest, got %q", dest), "write %s: names are kept", plain)
 	}
 	return to, nil
+}
+
+// takesCopy fails for a destination that is a file, and for a volume of a set where
+// volumes is false: all of the set would be copied there.
+func takesCopy(to artifact.Location, volumes bool) error {
+	if to.Place != artifact.PlaceMedia {
+		return nil
+	}
+	if info, err := os.Stat(to.Path); err == nil && !info.IsDir() {
+		return withHint(usagef("%s is a file, and a destination is a directory", to), "name a directory, which is made where there is none; a plan is written with --plan FILE, and followed with --from-plan FILE")
+	}
+	if volumes {
+		return nil
+	}
+	set, n, err := mirror.ReadSet(to.Path)
+	if err != nil {
+		return nil //nolint:nilerr // no volume, or none that says so
+	}
+	return withHint(fmt.Errorf("%w, and all that is asked for would be copied there", &mirror.VolumeError{Dir: to.Path, Volume: n, Of: len(set.Volumes)}),
+		"write what belongs on it: sealift mirror %s --set %s --volume %d; or take another directory", to, to, n)
 }
 
 // destination opens where content goes; for a dry run it is only looked at.

@@ -141,6 +141,8 @@ func readPlan(path string) (mirror.Document, delivery.Request, error) {
 	req, err := delivery.ParseRequest(d.Request)
 	if errors.Is(err, delivery.ErrNoRequest) {
 		err = usagef("%s does not say what it is the plan of", path)
+	} else if errors.Is(err, delivery.ErrOldRequest) {
+		return d, req, withHint(usagef("%s: %v", path, err), "make the plan again with --plan, and look at it")
 	} else if err != nil {
 		err = usagef("%s: request: %v", path, err)
 	}

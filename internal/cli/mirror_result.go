@@ -37,6 +37,8 @@ type mirrored struct {
 	// Set is nil unless the copy is spread over volumes.
 	Set    *mirroredSet `json:"set,omitempty"`
 	DryRun bool         `json:"dryRun,omitempty"`
+
+	leftIs string // where what is left is, "" where nothing can be
 }
 
 type mirroredRoot struct {
@@ -95,7 +97,7 @@ func (m mirrored) text(w io.Writer) {
 	for _, r := range m.Roots {
 		fmt.Fprintf(w, "%s\n  digest %s, %d signatures and other referrers\n", r.Name, r.Digest, r.Referrers)
 		if m.DryRun {
-			r.partsText(w, m.left())
+			r.partsText(w, m.leftIs)
 		}
 		if r.LeftManifests > 0 {
 			fmt.Fprintf(w, "  carried for %s only; %s for other platforms left out\n", strings.Join(r.Platforms, ", "), count(r.LeftManifests, "manifest"))
@@ -111,7 +113,11 @@ func (m mirrored) text(w io.Writer) {
 	if m.DryRun {
 		verb, replaced = "would copy", "would replace what is"
 	}
-	fmt.Fprintf(w, "%s %s (%d of %d blobs), %s in all, to %s\n", verb, ui.Bytes(m.CopiedBytes), m.Copied, m.Blobs, ui.Bytes(m.Bytes), m.Destination)
+	blobs := fmt.Sprintf("%d of %d blobs", m.Copied, m.Blobs)
+	if m.Set != nil && len(m.Set.Written) > 1 { // what all volumes have is written to each
+		blobs = fmt.Sprintf("%d blobs onto %d volumes, %d different ones", m.Copied, len(m.Set.Written), m.Blobs)
+	}
+	fmt.Fprintf(w, "%s %s (%s), %s in all, to %s\n", verb, ui.Bytes(m.CopiedBytes), blobs, ui.Bytes(m.Bytes), m.Destination)
 	if m.Set != nil {
 		m.Set.text(w)
 	}
@@ -119,7 +125,7 @@ func (m mirrored) text(w io.Writer) {
 		fmt.Fprintf(w, "%d of them %s damaged there\n", m.Damaged, replaced)
 	}
 	if m.Left > 0 {
-		fmt.Fprintf(w, "%s: %s (%s)\n", m.left(), ui.Bytes(m.LeftBytes), count(m.Left, "blob"))
+		fmt.Fprintf(w, "%s: %s (%s)\n", m.leftIs, ui.Bytes(m.LeftBytes), count(m.Left, "blob"))
 	}
 	if m.Tool {
 		fmt.Fprintf(w, "with sealift itself and START-HERE.txt\n")
@@ -138,12 +144,15 @@ func (m mirrored) text(w io.Writer) {
 	}
 }
 
-// left says where content is that is not carried.
-func (m mirrored) left() string {
-	if m.Set != nil {
-		return "on other volumes"
+// leftIs says where content is that a delta leaves.
+func (c *copying) leftIs() string {
+	switch {
+	case len(c.req.Sites) > 0:
+		return "at every site already"
+	case len(c.req.Since) > 0:
+		return "in the releases of --since"
 	}
-	return "at every site already"
+	return ""
 }
 
 // partsText says of each image what becomes of its content.

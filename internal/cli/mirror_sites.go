@@ -45,6 +45,7 @@ func (c *copying) findSites(ctx context.Context, platforms []ocispec.Platform) (
 		if err != nil {
 			return nil, fmt.Errorf("--since: %w", err)
 		}
+		c.warnSame(list)
 		if since, err = delivery.Items(list, artifact.Location{Place: artifact.PlaceMedia}, platforms); err != nil {
 			return nil, fmt.Errorf("--since: %w", explainItems(err))
 		}
@@ -63,6 +64,19 @@ func (c *copying) findSites(ctx context.Context, platforms []ocispec.Platform) (
 		sites = append(sites, site)
 	}
 	return sites, nil
+}
+
+// warnSame tells of releases of --since that are to be copied too: they are left to
+// themselves, and next to nothing goes along.
+func (c *copying) warnSame(since []delivery.Found) {
+	for _, s := range since {
+		for _, f := range c.found {
+			if f.Descriptor.Digest == s.Descriptor.Digest {
+				c.out.Warn("--since names %s, which is what is to be copied: none of its layers is carried", s.Name)
+				break
+			}
+		}
+	}
 }
 
 // tellUnknown tells of roots that a site has and that change nothing here.

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -12,23 +13,20 @@ import (
 
 	"github.com/sealift/sealift/artifact"
 	"github.com/sealift/sealift/internal/delivery/tool"
+	"github.com/sealift/sealift/internal/ui"
 	"github.com/sealift/sealift/mirror"
 )
 
 // toolDefault is what --with-tool means without a platform.
 const toolDefault = "linux"
 
-// toolFlags say which programs go along.
-type toolFlags struct {
-	platforms []string // toolDefault, or OS/ARCH; none for no program
-	dir       string
-}
-
-func (f *toolFlags) add(cmd *cobra.Command) {
+// toolFlagSet adds the flags that say which programs go along: for platforms, which
+// may be toolDefault, or none.
+func toolFlagSet(cmd *cobra.Command, platforms *[]string, dir *string) {
 	flags := cmd.Flags()
-	flags.StringSliceVar(&f.platforms, "with-tool", nil, "put sealift itself and START-HERE.txt on the media, for `OS/ARCH,…` (default linux on the platforms carried)")
+	flags.StringSliceVar(platforms, "with-tool", nil, "put sealift itself and START-HERE.txt on the media, for `OS/ARCH,…` (default linux on the platforms carried)")
 	flags.Lookup("with-tool").NoOptDefVal = toolDefault
-	flags.StringVar(&f.dir, "tool-dir", "", "take the programs from `DIR`, where make dist left them (default beside this program)")
+	flags.StringVar(dir, "tool-dir", "", "take the programs from `DIR`, where make dist left them (default beside this program)")
 	_ = cmd.MarkFlagDirname("tool-dir")
 	_ = cmd.RegisterFlagCompletionFunc("with-tool", completeTools)
 }
@@ -45,10 +43,10 @@ func completeTools(_ *cobra.Command, _ []string, typed string) ([]string, cobra.
 	return list, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace
 }
 
-// detached fails when args have the platforms that are meant for --with-tool, which
+// detachedTool fails when args have the platforms that are meant for --with-tool, which
 // takes none without a sign: they would be a source, or the destination.
-func (f *toolFlags) detached(args []string) error {
-	if !slices.Equal(f.platforms, []string{toolDefault}) {
+func detachedTool(platforms, args []string) error {
+	if !slices.Equal(platforms, []string{toolDefault}) {
 		return nil
 	}
 	for _, arg := range args {
@@ -67,11 +65,10 @@ func isToolPlatform(s string) bool {
 // tools are the programs for a plan, nil when none go along. That one cannot is
 // found before anything is copied.
 func (c *copying) tools(plan *mirror.Plan) (*tool.Options, error) {
-	f := c.flags.tool
 	switch {
-	case len(f.platforms) == 0 && f.dir != "":
+	case len(c.req.Tool) == 0 && c.req.ToolDir != "":
 		return nil, usagef("--tool-dir goes with --with-tool")
-	case len(f.platforms) == 0:
+	case len(c.req.Tool) == 0:
 		return nil, nil
 	case c.to.Place == artifact.PlaceRegistry:
 		return nil, usagef("--with-tool is for media, and %s is a registry", c.to)
@@ -80,8 +77,8 @@ func (c *copying) tools(plan *mirror.Plan) (*tool.Options, error) {
 	if err != nil {
 		return nil, fmt.Errorf("find this program's own file: %w", err)
 	}
-	opts := &tool.Options{Executable: executable, Version: Version(), Dir: f.dir}
-	for _, s := range f.platforms {
+	opts := &tool.Options{Executable: executable, Version: Version(), Dir: c.req.ToolDir}
+	for _, s := range c.req.Tool {
 		if s == toolDefault {
 			opts.Platforms = append(opts.Platforms, tool.Platforms(plan.Platforms())...)
 			continue
@@ -92,8 +89,45 @@ func (c *copying) tools(plan *mirror.Plan) (*tool.Options, error) {
 		}
 		opts.Platforms = append(opts.Platforms, list...)
 	}
+	c.req.Tool = nil // as a plan has it: there is nothing more to choose
+	for _, p := range opts.Platforms {
+		c.req.Tool = append(c.req.Tool, mirror.FormatPlatform(p))
+	}
 	_, err = opts.Room()
 	return opts, explainTool(err)
+}
+
+// toolsFirst finds out whether the programs are there before media is made, which a
+// failure would leave behind, with nothing on it. Which platforms those of the default
+// are may take a plan of its own, of what is read again then.
+func (c *copying) toolsFirst(ctx context.Context) error {
+	if len(c.req.Tool) == 0 || c.dry() || c.to.Place != artifact.PlaceMedia || mirror.IsMedia(c.to.Path) {
+		return nil
+	}
+	plan := &mirror.Plan{}
+	if slices.Contains(c.req.Tool, toolDefault) {
+		var err error
+		if plan, err = mirror.NewPlan(ctx, mirror.Empty(), c.items, mirror.PlanOptions{}); err != nil {
+			return explainPlatform(err)
+		}
+	}
+	_, err := c.tools(plan)
+	return err
+}
+
+// warnTools tells of programs that take more than half of every volume.
+func (v *volumes) warnTools() error {
+	if v.tools == nil {
+		return nil
+	}
+	room, err := v.tools.Room()
+	if err != nil {
+		return explainTool(err)
+	}
+	if capacity := v.set.Options.Bytes; room > capacity/2 {
+		v.out.Warn("--with-tool is on every volume of the set, and takes %s of %s each", ui.Bytes(room), ui.Bytes(capacity))
+	}
+	return nil
 }
 
 // explainTool says where a program that is wanted can come from.
@@ -107,7 +141,7 @@ func explainTool(err error) error {
 	case errors.As(err, &bad) && !errors.Is(err, tool.ErrMissing):
 		return withHint(err, "take the file that make dist builds for it, or that the release has")
 	case errors.As(err, &bad):
-		return withHint(err, "put it there, name its directory with --tool-dir, or leave the platform out: --with-tool=%s", formatTool(bad.Platform))
+		return withHint(err, "build the programs with make dist and name where they are, --tool-dir dist, or take another platform: --with-tool=%s", formatTool(bad.Platform))
 	}
 	return err
 }

@@ -41,9 +41,6 @@ func (c *copying) runVolumes(ctx context.Context, follow *mirror.Document) error
 	if err != nil {
 		return explainPlatform(err)
 	}
-	if err := c.follow(plan, follow); err != nil {
-		return err
-	}
 	v := &volumes{copying: c, plan: plan}
 	if v.tools, err = c.tools(plan); err != nil {
 		return err
@@ -51,24 +48,34 @@ func (c *copying) runVolumes(ctx context.Context, follow *mirror.Document) error
 	if v.set, err = v.volumeSet(); err != nil {
 		return err
 	}
-	if c.flags.volume > len(v.set.Volumes) {
-		return usagef("--volume %d: the set has %d", c.flags.volume, len(v.set.Volumes))
-	}
-	if err := c.savePlan(plan); err != nil {
+	if err := v.warnTools(); err != nil {
 		return err
+	}
+	if c.req.Volume > len(v.set.Volumes) {
+		return usagef("--volume %d: the set has %d", c.req.Volume, len(v.set.Volumes))
+	}
+	asked, to, err := v.asked(ctx)
+	if err != nil {
+		return err
+	}
+	if err := v.followSet(asked, follow); err != nil {
+		return err
+	}
+	c.req.SetID = v.set.ID
+	if err := c.savePlan(asked); err != nil {
+		return err
+	}
+	if err := plan.Complete(); err != nil {
+		return fmt.Errorf("mirror to %s: %w", c.to, c.explainAbsent(err))
+	}
+	if c.dry() {
+		return v.show(asked, to)
 	}
 	numbers, err := v.numbers()
 	if err != nil {
 		return err
 	}
-	result := newMirrored(plan, c.to.String())
-	result.Set, result.Tool = newMirroredSet(v.set), v.tools != nil
-	if err := plan.Complete(); err != nil {
-		return fmt.Errorf("mirror to %s: %w", c.to, c.explainAbsent(err))
-	}
-	if result.DryRun = c.dry(); result.DryRun {
-		return v.show(ctx, result)
-	}
+	result := v.result(plan, c.to)
 	result.Copied, result.CopiedBytes = 0, 0
 	for i, n := range numbers {
 		if err := v.write(ctx, n, i > 0, &result); err != nil {
@@ -79,34 +86,62 @@ func (c *copying) runVolumes(ctx context.Context, follow *mirror.Document) error
 	return c.out.Result(result, result.text)
 }
 
-// show tells what would be copied: of all volumes, or of the one asked for.
-func (v *volumes) show(ctx context.Context, result mirrored) error {
-	if v.flags.volume == 0 {
-		return v.out.Result(result, result.text)
+// asked is the plan of what was asked for, one volume or all, and where it goes.
+func (v *volumes) asked(ctx context.Context) (*mirror.Plan, artifact.Location, error) {
+	if v.req.Volume == 0 {
+		return v.plan, v.to, nil
 	}
-	to := delivery.VolumePath(v.to, v.flags.volume)
+	to := delivery.VolumePath(v.to, v.req.Volume)
 	dst, err := mirror.Peek(to.Path)
 	if err != nil {
+		return nil, to, err
+	}
+	plan, err := v.plan.Volume(ctx, dst, v.set, v.req.Volume, mirror.PlanOptions{})
+	return plan, to, err
+}
+
+// followSet fails when the plan, or the set it is of, is not what was written down.
+func (v *volumes) followSet(plan *mirror.Plan, d *mirror.Document) error {
+	if err := v.follow(plan, d); err != nil {
 		return err
 	}
-	plan, err := v.plan.Volume(ctx, dst, v.set, v.flags.volume, mirror.PlanOptions{})
-	if err != nil {
-		return err
+	if d != nil && v.req.SetID != v.set.ID {
+		return fmt.Errorf("%s: %w", v.flags.fromPlan, &mirror.MovedError{Source: []string{fmt.Sprintf("the set is %s now, the plan has %s", v.set.ID, v.req.SetID)}})
 	}
-	one := newMirrored(plan, to.String())
-	one.Set, one.Tool, one.DryRun = result.Set, result.Tool, true
-	one.Set.Written = []int{v.flags.volume}
-	return v.out.Result(one, one.text)
+	return nil
+}
+
+func (v *volumes) result(plan *mirror.Plan, to artifact.Location) mirrored {
+	result := newMirrored(plan, to.String())
+	result.Set, result.Tool = newMirroredSet(v.set), v.tools != nil
+	result.leftIs = v.leftIs()
+	if v.req.Volume > 0 && plan != v.plan {
+		result.leftIs = words("on other volumes", result.leftIs)
+	}
+	return result
+}
+
+// show tells what would be copied.
+func (v *volumes) show(plan *mirror.Plan, to artifact.Location) error {
+	result := v.result(plan, to)
+	result.DryRun = true
+	if v.req.Volume > 0 {
+		result.Set.Written = []int{v.req.Volume}
+	}
+	return v.out.Result(result, result.text)
 }
 
 // volumeSet is that of --set, or made anew.
 func (v *volumes) volumeSet() (*mirror.Set, error) {
-	if v.flags.set != "" {
-		set, _, err := mirror.ReadSet(v.flags.set)
+	if v.req.Set != "" {
+		set, _, err := mirror.ReadSet(v.req.Set)
 		if err != nil {
 			return nil, withHint(err, "give the directory of any volume of the set: --set DIR")
 		}
-		return set, set.Check(v.plan)
+		if err = set.Check(v.plan); errors.Is(err, mirror.ErrMoved) && v.flags.fromPlan == "" {
+			return nil, withHint(err, "leave out REF: --set says what its volumes are of; or make a set of this one: --volume-size SIZE")
+		}
+		return set, err
 	}
 	opts, err := parseVolumeSize(v.req.VolumeSize)
 	if err != nil {
@@ -118,8 +153,12 @@ func (v *volumes) volumeSet() (*mirror.Set, error) {
 		}
 	}
 	set, err := v.plan.Split(opts)
-	if err != nil {
-		return nil, withHint(usagef("--volume-size: %v; a hundredth of a volume and 1 MiB are kept for the file system", err), "take larger volumes, or others")
+	var small *mirror.VolumeSizeError
+	if errors.As(err, &small) {
+		tenths := (small.Least + 99_999) / 100_000
+		return nil, withHint(usagef("--volume-size: %v, and a hundredth and 1 MiB are kept for the file system", err), "these are large enough: --volume-size %d.%dMB", tenths/10, tenths%10)
+	} else if err != nil {
+		return nil, withHint(usagef("--volume-size: %v", err), "take larger volumes, or others")
 	}
 	return set, nil
 }
@@ -127,8 +166,8 @@ func (v *volumes) volumeSet() (*mirror.Set, error) {
 // numbers are the volumes to be written. Where they all go to one place, somebody
 // has to change the disc.
 func (v *volumes) numbers() ([]int, error) {
-	if v.flags.volume > 0 {
-		return []int{v.flags.volume}, nil
+	if v.req.Volume > 0 {
+		return []int{v.req.Volume}, nil
 	}
 	if len(v.set.Volumes) > 1 && !strings.Contains(v.to.Path, delivery.VolumePlace) && !v.Terminal {
 		return nil, withHint(usagef("there are %d volumes, and nobody is here to change the disc", len(v.set.Volumes)),
@@ -197,7 +236,7 @@ func (v *volumes) openVolume(ctx context.Context, to artifact.Location, n int) (
 		if !errors.As(err, &wrong) {
 			return media, err
 		}
-		if !v.Terminal || to.Path != v.to.Path || v.flags.volume > 0 {
+		if !v.Terminal || to.Path != v.to.Path || v.req.Volume > 0 {
 			return nil, withHint(err, "give volume %d of the set %s, or a directory that is empty", n, v.set.ID)
 		}
 		v.out.Warn("%v; it is not written to", err)
@@ -235,8 +274,10 @@ type mirroredSet struct {
 
 type mirroredVolume struct {
 	Volume int `json:"volume"`
-	// Blobs are on this volume and no other, but for segments.
+	// Blobs are on this volume and no other.
 	Blobs int `json:"blobs"`
+	// Segments of larger blobs are on this volume.
+	Segments int `json:"segments,omitempty"`
 	// Bytes is 0 where nobody has worked it out.
 	Bytes int64 `json:"bytes,omitempty"`
 }
@@ -244,7 +285,14 @@ type mirroredVolume struct {
 func newMirroredSet(set *mirror.Set) *mirroredSet {
 	m := &mirroredSet{ID: set.ID, Capacity: set.Options.Bytes}
 	for i, v := range set.Volumes {
-		m.Volumes = append(m.Volumes, mirroredVolume{i + 1, len(v.Blobs), v.Bytes})
+		m.Volumes = append(m.Volumes, mirroredVolume{Volume: i + 1, Blobs: len(v.Blobs), Bytes: v.Bytes})
+	}
+	for _, segments := range set.Segments {
+		for _, n := range segments.Volumes {
+			if n >= 1 && n <= len(m.Volumes) { // a set that was read is as true as its media
+				m.Volumes[n-1].Segments++
+			}
+		}
 	}
 	return m
 }
@@ -259,6 +307,13 @@ func (m *mirroredSet) text(w io.Writer) {
 		if v.Bytes > 0 {
 			size = ", " + ui.Bytes(v.Bytes) + " in all"
 		}
-		fmt.Fprintf(w, "  volume %d  %s of its own%s\n", v.Volume, count(v.Blobs, "blob"), size)
+		own := count(v.Blobs, "blob") + " of its own"
+		switch {
+		case v.Segments > 0 && v.Blobs > 0:
+			own += ", " + count(v.Segments, "segment") + " of larger ones"
+		case v.Segments > 0:
+			own = count(v.Segments, "segment") + " of larger blobs"
+		}
+		fmt.Fprintf(w, "  volume %d  %s%s\n", v.Volume, own, size)
 	}
 }
