@@ -102,13 +102,15 @@ func (v *volumes) asked(ctx context.Context) (*mirror.Plan, artifact.Location, e
 
 // followSet fails when the plan, or the set it is of, is not what was written down.
 func (v *volumes) followSet(plan *mirror.Plan, d *mirror.Document) error {
-	if err := v.follow(plan, d); err != nil {
+	err := v.follow(plan, d)
+	var moved *mirror.MovedError
+	if errors.As(err, &moved) && len(moved.Source) > 0 || err != nil && moved == nil {
 		return err
 	}
-	if d != nil && v.req.SetID != v.set.ID {
+	if d != nil && v.req.SetID != v.set.ID { // what is on which volume follows from it
 		return fmt.Errorf("%s: %w", v.flags.fromPlan, &mirror.MovedError{Source: []string{fmt.Sprintf("the set is %s now, the plan has %s", v.set.ID, v.req.SetID)}})
 	}
-	return nil
+	return err
 }
 
 func (v *volumes) result(plan *mirror.Plan, to artifact.Location) mirrored {
@@ -139,7 +141,7 @@ func (v *volumes) volumeSet() (*mirror.Set, error) {
 			return nil, withHint(err, "give the directory of any volume of the set: --set DIR")
 		}
 		if err = set.Check(v.plan); errors.Is(err, mirror.ErrMoved) && v.flags.fromPlan == "" {
-			return nil, withHint(err, "leave out REF: --set says what its volumes are of; or make a set of this one: --volume-size SIZE")
+			return nil, withHint(err, "leave out REF, for --set says what its volumes are of; or make another set: --volume-size SIZE")
 		}
 		return set, err
 	}
