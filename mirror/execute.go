@@ -190,7 +190,7 @@ func (x *execution) store(ctx context.Context, s *Step) error {
 			x.opts.Progress.Stored(s.Descriptor)
 			return nil
 		}
-		if side := new(CopyError); first && errors.As(err, &side) && side.Side == "source" && findSound(ctx, s.item.Source, s.Descriptor, side.Err) {
+		if side := new(CopyError); first && errors.As(err, &side) && side.Side == "source" && findSound(ctx, s.item.Source, s.Descriptor, side.Err) == nil {
 			continue
 		}
 		if !t.again(ctx, err, begun) {

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 
@@ -328,7 +327,7 @@ func (s Segments) cover(size int64, volumes int) bool {
 // which, counted from 0. The whole is read, and nothing is stored unless it has the
 // digest.
 type SegmentIngester interface {
-	IngestSegments(ctx context.Context, desc ocispec.Descriptor, segmentBytes int64, keep func(n int) bool, open func(ctx context.Context, offset int64) (io.ReadCloser, error)) error
+	IngestSegments(ctx context.Context, desc ocispec.Descriptor, segmentBytes int64, keep func(n int) bool, open Opener) error
 	// Segments returns the segments that are stored, in order.
 	Segments(ctx context.Context, desc ocispec.Descriptor) ([]int, error)
 }

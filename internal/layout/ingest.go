@@ -109,6 +109,7 @@ func (w *Writer) deleteAlone(ctx context.Context, d digest.Digest) error {
 	if !here {
 		return errdef.ErrNotFound
 	}
+	w.forgetFlaws(d)
 	w.Layout.mu.Lock()
 	defer w.Layout.mu.Unlock()
 	delete(w.Layout.nodes, d)
@@ -173,6 +174,7 @@ func (w *Writer) storeAlone(ctx context.Context, desc ocispec.Descriptor, s shap
 	if err := write(ctx, in); err != nil {
 		return err
 	}
+	w.forgetFlaws(desc.Digest)
 	if isManifest(desc.MediaType) {
 		w.forgetView()
 	}
