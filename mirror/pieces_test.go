@@ -9,6 +9,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"sync/atomic"
 	"testing"
@@ -278,6 +279,33 @@ func TestVolumeStatesItsSegments(t *testing.T) {
 	defer media.Close()
 	if v, err = p.Volume(t.Context(), media, set, n, mirror.PlanOptions{}); err != nil || v.Missing() != 0 {
 		t.Errorf("plan of a volume that is whole = %+v, %v, want nothing missing", v.Summary(), err)
+	}
+}
+
+// A copy that fails counts the segments that are there as a plan does.
+func TestIncompleteCountsSegments(t *testing.T) {
+	t.Parallel()
+	src, p, set, large, n := pieces(t)
+	dir := t.TempDir()
+	writeVolume(t, p, set, n, dir)
+	path := filepath.Join(dir, "sealift", "media.json")
+	stripped := regexp.MustCompile(`,"digests":\[[^]]*\]`).ReplaceAll(readFile(t, path), nil)
+	if err := os.WriteFile(path, stripped, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	media, err := mirror.OpenMedia(t.Context(), dir, mirror.MediaOptions{Set: set, Volume: n})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer media.Close()
+	cut := &faulty{Source: src, digest: large.Digest, times: 10, err: errors.New("gone")}
+	v, err := plan(t, mirror.Empty(), item(cut, "1")).Volume(t.Context(), media, set, n, mirror.PlanOptions{})
+	if err != nil || v.Summary().Partial == 0 {
+		t.Fatalf("plan = %+v, %v, want the layer there in part", v.Summary(), err)
+	}
+	incomplete := new(mirror.IncompleteError)
+	if err := v.Execute(t.Context(), mirror.ExecuteOptions{Attempts: 1}); !errors.As(err, &incomplete) || incomplete.Partial != v.Summary().Partial {
+		t.Errorf("Execute = %v with %d bytes in part, want %d", err, incomplete.Partial, v.Summary().Partial)
 	}
 }
 

@@ -36,6 +36,8 @@ const (
 	indexEntryBytes = 4 * 700
 	labelEntryBytes = 80
 	labelBaseBytes  = 120 // and its name
+	labelSplitBytes = 60  // of a blob in segments, besides those
+	labelPieceBytes = 16  // of a segment, and its digest
 	segmentUnit     = 1 << 20
 	maxVolumes      = 10_000
 	maxSegments     = 10_000 // of a blob, as media take
@@ -150,13 +152,41 @@ func (s *splitting) reserve(p *Plan) error {
 		}
 	}
 	usable := s.opts.Bytes - s.opts.Bytes/100 - 1<<20
-	if s.room = usable - s.fixed; s.room < segmentUnit {
+	s.room = usable - s.fixed
+	// What the label says of segments leaves less room, which makes for more of them.
+	for said := int64(-1); s.room >= segmentUnit; {
+		more := s.segmentLabel(p)
+		if more <= said {
+			break
+		}
+		s.fixed += more - max(said, 0)
+		s.room, said = usable-s.fixed, more
+	}
+	if s.room < segmentUnit {
 		return fmt.Errorf("volumes of %d bytes have no room beside the %d bytes that every one of them holds: %w", s.opts.Bytes, s.fixed, errdef.ErrSizeExceedsLimit)
 	}
 	if s.opts.Entries > 0 && s.vital >= s.opts.Entries {
 		return fmt.Errorf("%d manifests and proofs are on every volume, and a directory there takes %d: %w", s.vital, s.opts.Entries, errdef.ErrSizeExceedsLimit)
 	}
 	return nil
+}
+
+// segmentLabel returns how many bytes a label has of blobs in segments: the volume of
+// each segment, and at most the digest of each.
+func (s *splitting) segmentLabel(p *Plan) (sum int64) {
+	for i := range p.Blobs {
+		step := &p.Blobs[i]
+		if d := step.Descriptor; s.inSegments(step) {
+			n := min(Segments{Bytes: s.segmentBytes()}.count(d.Size), maxSegments) // more are refused
+			sum += labelSplitBytes + n*(labelPieceBytes+int64(len(d.Digest)))
+		}
+	}
+	return sum
+}
+
+// inSegments reports whether a blob is too large for the room there is.
+func (s *splitting) inSegments(step *Step) bool {
+	return !step.vital && step.Left == "" && s.rounded(step.Descriptor.Size) > s.room
 }
 
 // pieces returns what is to be spread, the largest first.
@@ -168,7 +198,7 @@ func (s *splitting) pieces(p *Plan) ([]piece, error) {
 			continue
 		}
 		d := step.Descriptor
-		if s.rounded(d.Size) <= s.room {
+		if !s.inSegments(step) {
 			list = append(list, piece{d.Digest, d.Size, -1})
 			continue
 		}
