@@ -16,7 +16,9 @@ import (
 // Ingest writes one blob: when it returns nil, the blob has the descriptor's size and
 // digest, and its bytes have reached the disk. Its name is durable behind the next
 // [Writer.Commit] or [Writer.Close]; before, a power failure takes the names of the
-// latest 8 MiB at most.
+// latest 8 MiB, or 4,096 blobs, at most, of as much again that is just being made
+// durable, and of what other calls are just renaming. When names cannot be made durable,
+// no Commit of this writer succeeds any more.
 //
 // It goes on where an interrupted Ingest stopped. The bytes on the disk are
 // hashed again, since after a power failure they may not be those that were
