@@ -182,7 +182,8 @@ func (x *execution) store(ctx context.Context, s *Step) error {
 	}
 	x.opts.Progress.Start(s.Descriptor)
 	t := &tries{desc: s.Descriptor, limit: x.opts.Attempts, progress: x.opts.Progress}
-	for first := true; ; first = false {
+	searched := false
+	for {
 		begun, err := x.attempt(ctx, s, t)
 		if err == nil {
 			x.stored.Add(s.Descriptor.Size)
@@ -190,11 +191,15 @@ func (x *execution) store(ctx context.Context, s *Step) error {
 			x.opts.Progress.Stored(s.Descriptor)
 			return nil
 		}
-		if side := new(CopyError); first && errors.As(err, &side) && side.Side == "source" && findSound(ctx, s.item.Source, s.Descriptor, side.Err) {
-			continue
+		// What came before may have passed: only damage is a reason to search, once.
+		if side := new(CopyError); !searched && errors.As(err, &side) && side.Side == "source" && spoilt(side.Err) {
+			searched = true
+			if findSound(ctx, s.item.Source, s.Descriptor, side.Err) == nil {
+				continue
+			}
 		}
 		if !t.again(ctx, err, begun) {
-			x.partial.Add(x.left(ctx, s.Descriptor) - s.Partial)
+			x.partial.Add(x.left(ctx, s) - s.Partial)
 			if ctx.Err() == nil {
 				x.opts.Progress.Failed(s.Descriptor, err)
 			}
@@ -203,14 +208,10 @@ func (x *execution) store(ctx context.Context, s *Step) error {
 	}
 }
 
-// left returns what an attempt that failed has left at the destination, as far as
-// it tells.
-func (x *execution) left(ctx context.Context, desc ocispec.Descriptor) int64 {
-	c, ok := x.plan.dst.(Continuer)
-	if !ok {
-		return 0
-	}
-	n, err := c.Partial(context.WithoutCancel(ctx), desc) // which was ended, maybe
+// left returns what an attempt that failed has left at the destination, and what was
+// there, as far as it tells.
+func (x *execution) left(ctx context.Context, s *Step) int64 {
+	n, _, err := s.partialAt(context.WithoutCancel(ctx), x.plan.dst) // which was ended, maybe
 	if err != nil {
 		return 0
 	}

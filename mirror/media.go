@@ -200,7 +200,7 @@ func (m *Media) Push(ctx context.Context, desc ocispec.Descriptor, r io.Reader) 
 }
 
 // Ingest writes desc, continuing what an earlier attempt left.
-func (m *Media) Ingest(ctx context.Context, desc ocispec.Descriptor, open func(context.Context, int64) (io.ReadCloser, error)) error {
+func (m *Media) Ingest(ctx context.Context, desc ocispec.Descriptor, open Opener) error {
 	if err := m.announce(ctx, desc); err != nil {
 		return err
 	}
@@ -209,7 +209,7 @@ func (m *Media) Ingest(ctx context.Context, desc ocispec.Descriptor, open func(c
 
 // IngestSegments writes segments of desc, continuing what an earlier attempt left,
 // and states their digests on the label.
-func (m *Media) IngestSegments(ctx context.Context, desc ocispec.Descriptor, segmentBytes int64, keep func(n int) bool, open func(context.Context, int64) (io.ReadCloser, error)) error {
+func (m *Media) IngestSegments(ctx context.Context, desc ocispec.Descriptor, segmentBytes int64, keep func(n int) bool, open Opener) error {
 	if err := m.announce(ctx, desc); err != nil {
 		return err
 	}

@@ -20,6 +20,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"oras.land/oras-go/v2/content"
+	"oras.land/oras-go/v2/errdef"
 	"oras.land/oras-go/v2/registry"
 )
 
@@ -42,14 +43,32 @@ type RangeFetcher interface {
 // one do.
 type Redundant interface {
 	// FindSound looks for a copy of desc that has its digest, after Fetch has given
-	// one that has not; it returns nil when Fetch will give that from now on.
+	// one that has not; it returns nil when Fetch will give that from now on. Errors:
+	// errdef.ErrNotFound where there cannot be another; what is wrong with all that is
+	// there, segments too, which matches [ErrDamaged] or is of a disk that does not
+	// give it back.
 	FindSound(ctx context.Context, desc ocispec.Descriptor) error
 }
 
-// findSound reports whether src, whose content was damaged, has it once more.
-func findSound(ctx context.Context, src any, desc ocispec.Descriptor, err error) bool {
+// SegmentVerifier is a source that may have segments of a blob, and not all of them, as
+// a volume of a set has.
+type SegmentVerifier interface {
+	// VerifySegments reads what is there of a blob that is not whole or not sound, as
+	// far as anything can be said of it, and tells advance of the bytes. It returns nil
+	// where nothing is known to be wrong; of segments that are, errors that match
+	// [ErrDamaged], errdef.ErrNotFound of one that should be there, or are of a disk
+	// that does not give it back.
+	VerifySegments(ctx context.Context, desc ocispec.Descriptor, advance func(n int64)) error
+}
+
+// findSound has src, whose content err says is damaged, look for another copy of it.
+// It returns nil when there is one, and errdef.ErrNotFound where nobody has looked.
+func findSound(ctx context.Context, src any, desc ocispec.Descriptor, err error) error {
 	r, ok := src.(Redundant)
-	return ok && err != nil && spoilt(err) && ctx.Err() == nil && r.FindSound(ctx, desc) == nil
+	if !ok || err == nil || !spoilt(err) || ctx.Err() != nil {
+		return errdef.ErrNotFound
+	}
+	return r.FindSound(ctx, desc)
 }
 
 // Destination is where content goes. Its methods are called concurrently, Push
@@ -69,11 +88,12 @@ type Destination interface {
 // Ingester is a destination that continues what an earlier attempt began. open
 // returns the content from offset on.
 type Ingester interface {
-	Ingest(ctx context.Context, desc ocispec.Descriptor, open func(ctx context.Context, offset int64) (io.ReadCloser, error)) error
+	Ingest(ctx context.Context, desc ocispec.Descriptor, open Opener) error
 }
 
-// opener opens content from an offset on.
-type opener = func(ctx context.Context, offset int64) (io.ReadCloser, error)
+// Opener opens content from an offset on, to be read to its end. The caller closes
+// the reader.
+type Opener = func(ctx context.Context, offset int64) (io.ReadCloser, error)
 
 // Continuer is a destination that knows what an interrupted copy has left of a blob.
 type Continuer interface {

@@ -2,16 +2,22 @@ package mirror_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
+	"fmt"
+	"io"
 	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
+	"sync/atomic"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"oras.land/oras-go/v2/errdef"
 
 	"github.com/sealift/sealift/internal/layout"
 	"github.com/sealift/sealift/mirror"
@@ -36,12 +42,12 @@ func verifyAlone(t *testing.T, p *mirror.Plan, dir string) (*layout.Layout, erro
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = mirror.Verify(t.Context(), l.Repository("example.com/shop"), p.Roots[0].Descriptor, expected(l))
+	_, err = mirror.Verify(t.Context(), l.Repository("example.com/shop"), p.Roots[0].Descriptor, expected())
 	return l, err
 }
 
-func expected(l *layout.Layout) mirror.VerifyOptions {
-	return mirror.VerifyOptions{Absent: func(ocispec.Descriptor) string { return "elsewhere" }, Segments: l.VerifySegments}
+func expected() mirror.VerifyOptions {
+	return mirror.VerifyOptions{Absent: func(ocispec.Descriptor) string { return "elsewhere" }}
 }
 
 func segmentFile(t *testing.T, dir string, d digest.Digest) string {
@@ -89,7 +95,7 @@ func TestVolumeAloneChecksItsSegments(t *testing.T) {
 		if flaws := l.Flaws(); len(flaws) != 1 || flaws[0].Volume != n || flaws[0].Segment != 1 {
 			t.Errorf("%s: Flaws = %v, want segment 1 on volume %d", name, flaws, n)
 		}
-		items := []mirror.RepairItem{{Repository: "example.com/shop", Reference: "1", Damage: damage, Verify: expected(l)}}
+		items := []mirror.RepairItem{{Repository: "example.com/shop", Reference: "1", Damage: damage, Verify: expected()}}
 		done, err := mirror.Repair(t.Context(), dir, items, []mirror.RepairSource{{Name: "hub", Store: src}}, mirror.RepairOptions{})
 		if err != nil || len(done.Pieces) != 1 {
 			t.Fatalf("%s: Repair = %+v, %v, want one piece", name, done, err)
@@ -103,6 +109,111 @@ func TestVolumeAloneChecksItsSegments(t *testing.T) {
 		if again := readFile(t, filepath.Join(dir, "sealift", "media.json")); !bytes.Equal(label, again) {
 			t.Errorf("%s: another label:\n%s\n%s", name, label, again)
 		}
+	}
+}
+
+// witness is a repository, and a progress, that counts what it is asked and told.
+type witness struct {
+	*layout.Repository
+	mirror.Progress
+	fetched, searched, segments, counted, total atomic.Int64
+}
+
+func (c *witness) Fetch(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
+	if desc.Size > mega {
+		c.fetched.Add(1)
+	}
+	return c.Repository.Fetch(ctx, desc)
+}
+
+func (c *witness) FindSound(ctx context.Context, desc ocispec.Descriptor) error {
+	c.searched.Add(1)
+	return c.Repository.FindSound(ctx, desc)
+}
+
+func (c *witness) VerifySegments(ctx context.Context, desc ocispec.Descriptor, advance func(n int64)) error {
+	c.segments.Add(1)
+	return c.Repository.VerifySegments(ctx, desc, advance)
+}
+
+func (c *witness) Begin(total, _ mirror.Amount)          { c.total.Store(total.Bytes) }
+func (c *witness) Start(ocispec.Descriptor)              {}
+func (c *witness) Advance(_ ocispec.Descriptor, n int64) { c.counted.Add(n) }
+func (c *witness) Adjust(_ ocispec.Descriptor, n int64)  { c.counted.Add(n) }
+func (c *witness) Stored(ocispec.Descriptor)             {}
+func (c *witness) Failed(ocispec.Descriptor, error)      {}
+func (c *witness) Absent(ocispec.Descriptor, string)     {}
+func (c *witness) End()                                  {}
+
+// Of volumes together a damaged segment is read twice, once with the whole and once to
+// find it, and progress ends where it should; alone, what is there counts once.
+func TestDamagedSegmentIsReadTwice(t *testing.T) {
+	t.Parallel()
+	_, p, set, large, n := pieces(t)
+	var dirs []string
+	for i := range set.Volumes {
+		dirs = append(dirs, t.TempDir())
+		writeVolume(t, p, set, i+1, dirs[i])
+	}
+	verify := func(l *layout.Layout) (*witness, error) {
+		c := &witness{Repository: l.Repository("example.com/shop")}
+		opts := expected()
+		opts.Progress = c
+		_, err := mirror.Verify(t.Context(), c, p.Roots[0].Descriptor, opts)
+		if got, want := c.counted.Load(), c.total.Load(); got != want {
+			t.Errorf("progress ends at %d of %d", got, want)
+		}
+		return c, err
+	}
+	if _, err := verify(joined(t, dirs[n-1:n])); err != nil {
+		t.Errorf("Verify of a volume alone: %v", err)
+	}
+	file := segmentFile(t, dirs[n-1], large.Digest)
+	if err := os.WriteFile(file, make([]byte, len(readFile(t, file))), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	l := joined(t, dirs)
+	c, err := verify(l)
+	var damage *mirror.DamageError
+	if !errors.As(err, &damage) || len(damage.Corrupt) != 1 || len(damage.Missing) != 0 || len(l.Flaws()) != 1 {
+		t.Errorf("Verify = %v with flaws %v, want one damaged segment", err, l.Flaws())
+	}
+	if c.fetched.Load() != 1 || c.searched.Load() != 1 || c.segments.Load() != 0 {
+		t.Errorf("%d times fetched, %d searches, %d times its segments, want 1, 1 and 0", c.fetched.Load(), c.searched.Load(), c.segments.Load())
+	}
+}
+
+// inPieces is a store with segments of a layer of 3000 bytes, of which one is damaged and one missing.
+type inPieces struct{ *store }
+
+func (p inPieces) Fetch(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
+	if desc.Size == 3000 {
+		return nil, errdef.ErrNotFound
+	}
+	return p.store.Fetch(ctx, desc)
+}
+
+func (inPieces) VerifySegments(_ context.Context, desc ocispec.Descriptor, _ func(n int64)) error {
+	if desc.Size != 3000 {
+		return nil
+	}
+	return errors.Join(fmt.Errorf("segment 1: %w", errdef.ErrNotFound), fmt.Errorf("segment 2: %w", mirror.ErrDamaged))
+}
+
+func TestSegmentsDamagedInTwoWays(t *testing.T) {
+	t.Parallel()
+	src := newStore(t)
+	large := lots(src, 3000)[0]
+	root, err := src.Resolve(t.Context(), "1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var damage *mirror.DamageError
+	if _, err := mirror.Verify(t.Context(), inPieces{src}, root, expected()); !errors.As(err, &damage) {
+		t.Fatalf("Verify = %v, want damage", err)
+	}
+	if len(damage.Missing) != 1 || len(damage.Corrupt) != 1 || damage.Missing[0].Digest != large.Digest || damage.Corrupt[0].Digest != large.Digest {
+		t.Errorf("Verify = %+v, want the layer as missing and as corrupt", damage)
 	}
 }
 
@@ -168,6 +279,33 @@ func TestVolumeStatesItsSegments(t *testing.T) {
 	defer media.Close()
 	if v, err = p.Volume(t.Context(), media, set, n, mirror.PlanOptions{}); err != nil || v.Missing() != 0 {
 		t.Errorf("plan of a volume that is whole = %+v, %v, want nothing missing", v.Summary(), err)
+	}
+}
+
+// A copy that fails counts the segments that are there as a plan does.
+func TestIncompleteCountsSegments(t *testing.T) {
+	t.Parallel()
+	src, p, set, large, n := pieces(t)
+	dir := t.TempDir()
+	writeVolume(t, p, set, n, dir)
+	path := filepath.Join(dir, "sealift", "media.json")
+	stripped := regexp.MustCompile(`,"digests":\[[^]]*\]`).ReplaceAll(readFile(t, path), nil)
+	if err := os.WriteFile(path, stripped, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	media, err := mirror.OpenMedia(t.Context(), dir, mirror.MediaOptions{Set: set, Volume: n})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer media.Close()
+	cut := &faulty{Source: src, digest: large.Digest, times: 10, err: errors.New("gone")}
+	v, err := plan(t, mirror.Empty(), item(cut, "1")).Volume(t.Context(), media, set, n, mirror.PlanOptions{})
+	if err != nil || v.Summary().Partial == 0 {
+		t.Fatalf("plan = %+v, %v, want the layer there in part", v.Summary(), err)
+	}
+	incomplete := new(mirror.IncompleteError)
+	if err := v.Execute(t.Context(), mirror.ExecuteOptions{Attempts: 1}); !errors.As(err, &incomplete) || incomplete.Partial != v.Summary().Partial {
+		t.Errorf("Execute = %v with %d bytes in part, want %d", err, incomplete.Partial, v.Summary().Partial)
 	}
 }
 

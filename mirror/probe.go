@@ -53,19 +53,30 @@ func (p *Plan) probeManifest(ctx context.Context, s *Step) error {
 }
 
 func (p *Plan) probeBlob(ctx context.Context, s *Step) (err error) {
-	var here int64
 	s.Stored, err = p.dst.Exists(ctx, s.Descriptor)
-	if err == nil && !s.Stored && s.spread != nil && s.Left == "" {
-		here, s.Stored, err = s.spread.stored(ctx, p.dst, s.Descriptor)
-	}
-	if c, ok := p.dst.(Continuer); err == nil && ok && s.Missing() {
-		s.Partial, err = c.Partial(ctx, s.Descriptor)
-		s.Partial += here
+	if err == nil && s.Missing() {
+		s.Partial, s.Stored, err = s.partialAt(ctx, p.dst)
 	}
 	if err != nil {
 		return &CopyError{"destination", "look for", s.Descriptor, err}
 	}
 	return nil
+}
+
+// partialAt returns how much dst has of content that is not whole there, in what an
+// interrupted copy has left and in segments. Where those are all that it is to have,
+// all is true, and nothing is partial.
+func (s *Step) partialAt(ctx context.Context, dst Destination) (n int64, all bool, err error) {
+	var here int64
+	if s.spread != nil {
+		here, all, err = s.spread.stored(ctx, dst, s.Descriptor)
+	}
+	c, ok := dst.(Continuer)
+	if err != nil || all || !ok {
+		return 0, all, err
+	}
+	n, err = c.Partial(ctx, s.Descriptor)
+	return n + here, false, err
 }
 
 // checkBlobs reads the blobs the destination has.

@@ -42,8 +42,8 @@ func (m *Media) ReadBack(ctx context.Context, p *Plan, progress Progress) (Amoun
 		sum.add(s.here())
 	}
 	v := &verification{src: uncached{m.w.Layout}, opts: VerifyOptions{
-		Progress: progress, Segments: m.w.VerifySegmentsUncached,
-		Absent: func(ocispec.Descriptor) string { return "on another volume" },
+		Progress: progress,
+		Absent:   func(ocispec.Descriptor) string { return "on another volume" },
 	}}
 	progress.Begin(sum, sum)
 	defer progress.End()
@@ -198,4 +198,8 @@ type uncached struct{ *layout.Layout }
 
 func (u uncached) Fetch(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
 	return u.FetchUncached(ctx, desc)
+}
+
+func (u uncached) VerifySegments(ctx context.Context, desc ocispec.Descriptor, advance func(n int64)) error {
+	return u.VerifySegmentsUncached(ctx, desc, advance)
 }

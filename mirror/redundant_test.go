@@ -2,11 +2,17 @@ package mirror_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
+	"io"
+	"net"
 	"os"
 	"path/filepath"
+	"sync/atomic"
+	"syscall"
 	"testing"
 
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/sealift/sealift/internal/layout"
@@ -92,5 +98,32 @@ func TestCopiesMakeUpForEachOther(t *testing.T) {
 	var damage *mirror.DamageError
 	if _, err := mirror.Verify(t.Context(), repo, root, mirror.VerifyOptions{}); !errors.As(err, &damage) || len(damage.Corrupt) != 1 || damage.Corrupt[0].Digest != layers[0].Digest {
 		t.Errorf("Verify = %v, want damage of the layer that no copy has", err)
+	}
+}
+
+// hiccup is media that cannot be read once.
+type hiccup struct {
+	*layout.Repository
+	digest digest.Digest
+	left   atomic.Int32
+}
+
+func (h *hiccup) Fetch(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
+	if desc.Digest == h.digest && h.left.Add(-1) >= 0 {
+		return nil, &net.OpError{Op: "read", Err: syscall.ECONNRESET}
+	}
+	return h.Repository.Fetch(ctx, desc)
+}
+
+// What came before damage does not keep from looking for another copy.
+func TestCopyAfterHiccup(t *testing.T) {
+	t.Parallel()
+	dirs, _, layers := twoCopies(t)
+	spoil(t, dirs[0], layers[0])
+	src := &hiccup{Repository: joined(t, dirs).Repository("example.com/shop"), digest: layers[0].Digest}
+	src.left.Store(1)
+	p := plan(t, newDestination(t), mirror.Item{Source: src, Reference: "1", Name: "example.com/shop:1", Sparse: true})
+	if err := p.Execute(t.Context(), mirror.ExecuteOptions{}); err != nil || src.left.Load() >= 0 {
+		t.Errorf("Execute = %v", err)
 	}
 }

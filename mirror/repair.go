@@ -243,8 +243,11 @@ func (r *repair) listed(ctx context.Context) (found []Lacking) {
 // claimed returns what a verification found. A manifest is looked at again, for it
 // stands there too when it is a signature of it that is damaged.
 func (r *repair) claimed(ctx context.Context, e *DamageError) (found []Lacking) {
-	for was, list := range map[string][]ocispec.Descriptor{Corrupt: e.Corrupt, Unreadable: e.Unreadable, Missing: e.Missing} {
-		for _, d := range list {
+	for _, way := range []struct {
+		was  string
+		list []ocispec.Descriptor
+	}{{Corrupt, e.Corrupt}, {Unreadable, e.Unreadable}, {Missing, e.Missing}} {
+		for _, d := range way.list {
 			if artifact.IsManifest(d.MediaType) && state(ctx, r.held, d) == "" {
 				if !r.tried[d.Digest] {
 					r.tried[d.Digest] = true
@@ -252,7 +255,7 @@ func (r *repair) claimed(ctx context.Context, e *DamageError) (found []Lacking) 
 				}
 				continue
 			}
-			found = r.note(found, was, plain(d))
+			found = r.note(found, way.was, plain(d))
 		}
 	}
 	return found
@@ -450,26 +453,26 @@ func (replacer) Commit(context.Context) error { return nil }
 
 // Ingest removes a damaged file as late as it can. One of another size stands in
 // nobody's way: it is replaced by the rename that ends the writing.
-func (r replacer) Ingest(ctx context.Context, desc ocispec.Descriptor, open opener) error {
+func (r replacer) Ingest(ctx context.Context, desc ocispec.Descriptor, open Opener) error {
 	if in, err := r.Exists(ctx, desc); err != nil || !in {
 		return r.Media.Ingest(ctx, desc, open)
 	}
-	return r.after(ctx, desc, open, func(open opener) error {
+	return r.after(ctx, desc, open, func(open Opener) error {
 		return r.Media.Ingest(ctx, desc, open)
 	})
 }
 
 // IngestSegments removes the segments that are here, as late as it can: a damaged one
 // has the size of a sound one.
-func (r replacer) IngestSegments(ctx context.Context, desc ocispec.Descriptor, segmentBytes int64, keep func(n int) bool, open opener) error {
-	return r.after(ctx, desc, open, func(open opener) error {
+func (r replacer) IngestSegments(ctx context.Context, desc ocispec.Descriptor, segmentBytes int64, keep func(n int) bool, open Opener) error {
+	return r.after(ctx, desc, open, func(open Opener) error {
 		return r.Media.IngestSegments(ctx, desc, segmentBytes, keep, open)
 	})
 }
 
 // after discards what there is of a blob once what is to replace it is open, and then
 // writes that.
-func (r replacer) after(ctx context.Context, desc ocispec.Descriptor, open opener, write func(opener) error) error {
+func (r replacer) after(ctx context.Context, desc ocispec.Descriptor, open Opener, write func(Opener) error) error {
 	held, err := open(ctx, 0)
 	if err != nil {
 		return err

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"sync"
 
@@ -14,7 +15,6 @@ import (
 	"oras.land/oras-go/v2/errdef"
 
 	"github.com/sealift/sealift/artifact"
-	"github.com/sealift/sealift/internal/layout"
 )
 
 // ErrDamaged is matched by every [DamageError]. It is artifact.ErrDamaged.
@@ -22,7 +22,7 @@ var ErrDamaged = artifact.ErrDamaged
 
 // DamageError reports content that is not what its digest says, that the disk does
 // not give back, or that is not there. Each list is sorted by digest; together they
-// hold at least one.
+// hold at least one. A blob in several files may be in several lists.
 type DamageError struct {
 	Corrupt    []ocispec.Descriptor
 	Unreadable []ocispec.Descriptor
@@ -77,10 +77,6 @@ type VerifyOptions struct {
 	// called concurrently; nil means that all must. It is not asked about proofs and
 	// what a release itself consists of, which are carried in any case.
 	Absent func(desc ocispec.Descriptor) string
-	// Segments reads what is there of a blob that is not whole or not sound, as
-	// segments on some volumes of a set, and returns what is damaged of it,
-	// [layout.PieceError]; nil reads nothing. It decides over nothing that is whole.
-	Segments func(ctx context.Context, desc ocispec.Descriptor, advance func(n int64)) error
 	// Seen are the blobs that earlier verifications of the same store have read,
 	// whatever they found, and that are not read again; nil for none.
 	Seen *Checked
@@ -91,8 +87,9 @@ type VerifyOptions struct {
 // Verify reads every piece of content in the closure of desc and compares it
 // with its digest, several at once, and goes on after a mismatch so that all
 // damage is found: the error is then a [DamageError]. Where src is [Redundant], one
-// sound copy is enough. Blobs that are absent for a
-// reason are no damage; manifests always have to be there.
+// sound copy is enough; where it is a [SegmentVerifier], what is there of a blob that is
+// not whole is read too. Blobs that are absent for a reason are no damage; manifests
+// always have to be there.
 func Verify(ctx context.Context, src Source, desc ocispec.Descriptor, opts VerifyOptions) (Verified, error) {
 	if opts.Progress == nil {
 		opts.Progress = silent{}
@@ -154,6 +151,7 @@ func (v *verification) note(desc ocispec.Descriptor, err error) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	switch {
+	case errors.As(err, new(*partsError)) && v.noteParts(desc, err):
 	case errors.Is(err, errdef.ErrNotFound):
 		v.damage.Missing = append(v.damage.Missing, desc)
 	case artifact.IsUnreadable(err):
@@ -168,9 +166,28 @@ func (v *verification) note(desc ocispec.Descriptor, err error) error {
 	return nil
 }
 
+// noteParts files a blob of which one file may be damaged in one way and one in another,
+// under each of them, and reports whether there is any.
+func (v *verification) noteParts(desc ocispec.Descriptor, err error) (filed bool) {
+	for _, way := range []struct {
+		is   bool
+		list *[]ocispec.Descriptor
+	}{
+		{errors.Is(err, errdef.ErrNotFound), &v.damage.Missing},
+		{artifact.IsUnreadable(err), &v.damage.Unreadable},
+		{artifact.IsDamage(err) || errors.Is(err, io.ErrUnexpectedEOF), &v.damage.Corrupt},
+	} {
+		if way.is {
+			*way.list = append(*way.list, desc)
+			filed = true
+		}
+	}
+	return filed
+}
+
 func (v *verification) blob(ctx context.Context, desc ocispec.Descriptor, vital bool) error {
 	v.opts.Progress.Start(desc)
-	err := v.read(ctx, desc)
+	read, err := v.read(ctx, desc)
 	if err == nil {
 		v.opts.Progress.Stored(desc)
 		return nil
@@ -178,9 +195,9 @@ func (v *verification) blob(ctx context.Context, desc ocispec.Descriptor, vital 
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	if !vital && errors.Is(err, errdef.ErrNotFound) && !errors.As(err, new(*layout.PieceError)) {
+	if !vital && errors.Is(err, errdef.ErrNotFound) && !errors.As(err, new(*partsError)) {
 		if reason := v.opts.Absent(desc); reason != "" {
-			v.miss(Absence{desc, reason})
+			v.miss(Absence{desc, reason}, read)
 			return nil
 		}
 	}
@@ -188,34 +205,60 @@ func (v *verification) blob(ctx context.Context, desc ocispec.Descriptor, vital 
 	return v.note(desc, err)
 }
 
-// miss files a blob that need not be there.
-func (v *verification) miss(a Absence) {
-	v.opts.Progress.Adjust(a.Descriptor, a.Descriptor.Size)
+// miss files a blob that need not be there, of which so many bytes were read.
+func (v *verification) miss(a Absence, read int64) {
+	v.opts.Progress.Adjust(a.Descriptor, a.Descriptor.Size-read)
 	v.opts.Progress.Absent(a.Descriptor, a.Reason)
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.absent = append(v.absent, a)
 }
 
-// read reads a blob, or remembers what came of it.
-func (v *verification) read(ctx context.Context, desc ocispec.Descriptor) error {
+// partsError is what is wrong with the segments of a blob, or with all copies of it.
+type partsError struct{ error }
+
+func (e *partsError) Unwrap() error { return e.error }
+
+// read reads a blob, or remembers what came of it. It returns how many bytes of it are
+// counted as read.
+func (v *verification) read(ctx context.Context, desc ocispec.Descriptor) (int64, error) {
 	seen, err := v.opts.Seen.verdict(desc)
-	if !seen {
-		var read int64
-		read, err = readWhole(ctx, v.src, desc, v.opts.Progress)
-		if findSound(ctx, v.src, desc, err) {
-			v.opts.Progress.Adjust(desc, -read)
-			_, err = readWhole(ctx, v.src, desc, v.opts.Progress)
+	if seen {
+		if err == nil {
+			v.opts.Progress.Adjust(desc, desc.Size)
 		}
-		if v.opts.Segments != nil && (errors.Is(err, errdef.ErrNotFound) || err != nil && spoilt(err)) {
-			advance := func(n int64) { v.opts.Progress.Advance(desc, n) }
-			err = cmp.Or(v.opts.Segments(ctx, desc, advance), err)
-		}
-		if ctx.Err() == nil {
-			v.opts.Seen.remember(desc, err)
-		}
-	} else if err == nil {
-		v.opts.Progress.Adjust(desc, desc.Size)
+		return 0, err
 	}
-	return err
+	read, err := v.readAny(ctx, desc)
+	if ctx.Err() == nil {
+		v.opts.Seen.remember(desc, err)
+	}
+	return read, err
+}
+
+// readAny reads a blob; where it is damaged, another copy of it; and where it is not
+// whole, what is there of it. What is read again is not counted again.
+func (v *verification) readAny(ctx context.Context, desc ocispec.Descriptor) (int64, error) {
+	read, err := readWhole(ctx, v.src, desc, v.opts.Progress)
+	found := findSound(ctx, v.src, desc, err)
+	if found == nil {
+		v.opts.Progress.Adjust(desc, -read)
+		read, err = readWhole(ctx, v.src, desc, v.opts.Progress)
+	} else if spoilt(found) {
+		return read, &partsError{found} // each segment was looked at
+	}
+	parts, ok := v.src.(SegmentVerifier)
+	if !ok || err == nil || !errors.Is(err, errdef.ErrNotFound) && !spoilt(err) {
+		return read, err
+	}
+	v.opts.Progress.Adjust(desc, -read)
+	read = 0
+	damage := parts.VerifySegments(ctx, desc, func(n int64) {
+		read += n
+		v.opts.Progress.Advance(desc, n)
+	})
+	if damage != nil {
+		err = &partsError{damage}
+	}
+	return read, err
 }

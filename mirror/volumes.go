@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 
@@ -37,6 +36,8 @@ const (
 	indexEntryBytes = 4 * 700
 	labelEntryBytes = 80
 	labelBaseBytes  = 120 // and its name
+	labelSplitBytes = 60  // of a blob in segments, besides those
+	labelPieceBytes = 16  // of a segment, and its digest
 	segmentUnit     = 1 << 20
 	maxVolumes      = 10_000
 	maxSegments     = 10_000 // of a blob, as media take
@@ -181,13 +182,42 @@ func (s *splitting) reserve(p *Plan) error {
 			s.fixed += labelBaseBytes + int64(len(b.Name))
 		}
 	}
-	if s.room = usable(s.opts.Bytes) - s.fixed; s.room < segmentUnit {
+	// What the label says of segments leaves less room, which makes for more of them.
+	room := usable(s.opts.Bytes)
+	s.room = room - s.fixed
+	for said := int64(-1); s.room >= segmentUnit; {
+		more := s.segmentLabel(p)
+		if more <= said {
+			break
+		}
+		s.fixed += more - max(said, 0)
+		s.room, said = room-s.fixed, more
+	}
+	if s.room < segmentUnit {
 		return &VolumeSizeError{s.opts.Bytes, s.fixed, least(s.fixed + segmentUnit)}
 	}
 	if s.opts.Entries > 0 && s.vital >= s.opts.Entries {
 		return fmt.Errorf("%d manifests and proofs are on every volume, and a directory there takes %d: %w", s.vital, s.opts.Entries, errdef.ErrSizeExceedsLimit)
 	}
 	return nil
+}
+
+// segmentLabel returns how many bytes a label has of blobs in segments: the volume of
+// each segment, and at most the digest of each.
+func (s *splitting) segmentLabel(p *Plan) (sum int64) {
+	for i := range p.Blobs {
+		step := &p.Blobs[i]
+		if d := step.Descriptor; s.inSegments(step) {
+			n := min(Segments{Bytes: s.segmentBytes()}.count(d.Size), maxSegments) // more are refused
+			sum += labelSplitBytes + n*(labelPieceBytes+int64(len(d.Digest)))
+		}
+	}
+	return sum
+}
+
+// inSegments reports whether a blob is too large for the room there is.
+func (s *splitting) inSegments(step *Step) bool {
+	return !step.vital && step.Left == "" && s.rounded(step.Descriptor.Size) > s.room
 }
 
 // pieces returns what is to be spread, the largest first.
@@ -199,7 +229,7 @@ func (s *splitting) pieces(p *Plan) ([]piece, error) {
 			continue
 		}
 		d := step.Descriptor
-		if s.rounded(d.Size) <= s.room {
+		if !s.inSegments(step) {
 			list = append(list, piece{d.Digest, d.Size, -1})
 			continue
 		}
@@ -358,7 +388,7 @@ func (s Segments) cover(size int64, volumes int) bool {
 // which, counted from 0. The whole is read, and nothing is stored unless it has the
 // digest.
 type SegmentIngester interface {
-	IngestSegments(ctx context.Context, desc ocispec.Descriptor, segmentBytes int64, keep func(n int) bool, open func(ctx context.Context, offset int64) (io.ReadCloser, error)) error
+	IngestSegments(ctx context.Context, desc ocispec.Descriptor, segmentBytes int64, keep func(n int) bool, open Opener) error
 	// Segments returns the segments that are stored, in order.
 	Segments(ctx context.Context, desc ocispec.Descriptor) ([]int, error)
 }

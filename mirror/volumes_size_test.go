@@ -9,8 +9,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/sealift/sealift/internal/layout"
 	"github.com/sealift/sealift/mirror"
 )
 
@@ -89,6 +91,38 @@ func TestVolumesLeaveRoom(t *testing.T) {
 			}
 			checkRoom(t, s, p, set)
 		})
+	}
+}
+
+// A blob in thousands of segments has a label to match, which is counted.
+func TestLabelOfSegmentsIsCounted(t *testing.T) {
+	t.Parallel()
+	src := newStore(t)
+	large := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer, Digest: digest.FromString("large"), Size: 6000 * mega}
+	src.tag(src.image("image", nil, large), "1")
+	set, err := plan(t, mirror.Empty(), item(src, "1")).Split(mirror.VolumeOptions{Bytes: 4000 * mega, FileBytes: mega})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := set.Segments[large.Digest]
+	for i, v := range set.Volumes {
+		label := layout.Label{Set: &layout.LabelSet{ID: "x", Volume: i + 1, Volumes: make([][]digest.Digest, len(set.Volumes))}}
+		of := layout.LabelSegments{Bytes: s.Bytes, Volumes: s.Volumes, Digests: make([]digest.Digest, len(s.Volumes))}
+		var content int64
+		for n, on := range s.Volumes {
+			if on == i+1 {
+				content += s.Bytes
+				of.Digests[n] = large.Digest
+			}
+		}
+		label.Set.Segments = map[digest.Digest]layout.LabelSegments{large.Digest: of}
+		raw, err := label.Format()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if usable := set.Options.Bytes - set.Options.Bytes/100 - mega; v.Bytes > usable || content+int64(len(raw)) > v.Bytes {
+			t.Errorf("volume %d: %d bytes in segments, a label of %d, %d counted, and %d usable", i+1, content, len(raw), v.Bytes, usable)
+		}
 	}
 }
 

@@ -13,6 +13,8 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"oras.land/oras-go/v2/errdef"
+
+	"github.com/sealift/sealift/artifact"
 )
 
 // sizeUnknown is the Size of a descriptor made from a URL, which has none.
@@ -27,9 +29,11 @@ type BlobResolver interface {
 }
 
 // SoundFinder is an optional ability of a [Repository] that may hold content more than
-// once: after Fetch gave what is not what its digest says, FindSound looks for a copy
-// that is, and returns nil when Fetch will give that from then on. Without it, what is
-// damaged stays so.
+// once: after Fetch gave what is not what its digest says, or could not be read,
+// FindSound looks for a copy that is, and returns nil when Fetch will give that from
+// then on. It is called for one blob at a time, while who asks waits, and its ctx ends
+// when nobody waits any more; that it failed is not remembered for it. Without it, what
+// is damaged stays so.
 type SoundFinder interface {
 	FindSound(ctx context.Context, desc ocispec.Descriptor) error
 }
@@ -59,7 +63,7 @@ func (h *handler) serveBlob(w http.ResponseWriter, r *http.Request, repo Reposit
 	if err != nil {
 		return h.badBlob(r.Context(), d, err)
 	}
-	defer func() { _ = b.Close() }()
+	defer func() { _ = b.Close() }() // which may be another by then
 
 	header := w.Header()
 	header.Set("Content-Type", mediaTypeUnknown)
@@ -69,10 +73,52 @@ func (h *handler) serveBlob(w http.ResponseWriter, r *http.Request, repo Reposit
 		w.WriteHeader(http.StatusNotModified)
 		return nil
 	}
+	err = h.send(w, r, b)
+	if isSpoilt(err) && h.findSound(r.Context(), b) {
+		other, openErr := openBlob(r.Context(), repo, d)
+		if openErr != nil {
+			return h.badBlob(r.Context(), d, openErr)
+		}
+		_ = b.Close()
+		b = other
+		err = h.send(w, r, b)
+	}
+	if err != nil && !errors.As(err, new(*apiError)) {
+		return h.badBlob(r.Context(), d, err)
+	}
+	return err
+}
+
+// send answers with a blob. Unless it returns nil, nothing of it was sent.
+func (h *handler) send(w http.ResponseWriter, r *http.Request, b *blob) error {
 	if rs, ok := b.ReadCloser.(io.ReadSeeker); ok {
 		return h.serveSeeker(w, r, b, rs)
 	}
 	return h.serveStream(w, r, b)
+}
+
+// isSpoilt reports whether content that failed with err may be sound elsewhere.
+func isSpoilt(err error) bool {
+	return errors.Is(err, errCorrupt) || artifact.IsDamage(err) || artifact.IsUnreadable(err) || errors.Is(err, io.ErrUnexpectedEOF)
+}
+
+// findSound looks for another copy of a blob, and reports whether there is one.
+func (h *handler) findSound(ctx context.Context, b *blob) bool {
+	if b.findSound == nil {
+		return false
+	}
+	what := "blob " + b.digest.String()
+	err := h.verifier.search(ctx, b.key, func(ctx context.Context) error {
+		err := b.findSound(ctx)
+		switch {
+		case err == nil:
+			h.log.WarnContext(ctx, "another copy is served from now on", "content", what)
+		case ctx.Err() == nil:
+			h.log.DebugContext(ctx, "no other copy", "content", what, "error", err)
+		}
+		return err
+	})
+	return err == nil
 }
 
 func openBlob(ctx context.Context, repo Repository, d digest.Digest) (*blob, error) {
@@ -139,9 +185,9 @@ func (h *handler) serveSeeker(w http.ResponseWriter, r *http.Request, b *blob, r
 	conditional := r.Header.Get("Range") != "" || r.Header.Get("If-Match") != ""
 	switch {
 	case known == bad && b.key.known():
-		return h.badBlob(r.Context(), b.digest, errCorrupt)
+		return errCorrupt
 	case known == good || r.Method == http.MethodHead:
-	case known == bad || conditional:
+	case known != unseen || conditional:
 		if err := h.verifyFirst(r.Context(), b, rs); err != nil {
 			return err
 		}
@@ -161,7 +207,8 @@ func (h *handler) verifyFirst(ctx context.Context, b *blob, rs io.ReadSeeker) er
 	} else if _, err = hashAll(ctx, rs, b.digest); err == nil {
 		_, err = rs.Seek(0, io.SeekStart)
 	}
-	return h.judge(ctx, b, err)
+	h.remember(b, err)
+	return err
 }
 
 // serveStream serves a blob that can only be read from start to end. There are
@@ -170,15 +217,17 @@ func (h *handler) serveStream(w http.ResponseWriter, r *http.Request, b *blob) e
 	w.Header().Set("Accept-Ranges", "none")
 	// Without a size a HEAD has no answer but by reading, and a blob that was
 	// found corrupt once is refused in full sentences rather than cut again.
-	suspect := h.verifier.verdict(b.key) == bad
+	known := h.verifier.verdict(b.key)
+	suspect := known == bad || known == unreadable
 	if suspect || b.size < 0 && r.Method == http.MethodHead {
 		size, err := hashAll(r.Context(), b, b.digest)
-		if err := h.judge(r.Context(), b, err); err != nil {
+		if err != nil {
+			h.remember(b, err)
 			return err
 		}
 		rc, err := b.open(r.Context())
 		if err != nil {
-			return h.badBlob(r.Context(), b.digest, err)
+			return err
 		}
 		_ = b.Close()
 		b.ReadCloser, b.size = rc, size
@@ -211,27 +260,25 @@ func (h *handler) sendVerifying(w http.ResponseWriter, r *http.Request, b *blob)
 	case errors.As(err, &gone):
 		return nil
 	}
-	err = h.judge(r.Context(), b, err)
+	h.remember(b, err)
 	if sent {
-		// The body is shorter than promised, which every client notices.
+		// The body is shorter than promised, which every client notices. Another copy
+		// is looked for when one comes back, who can wait for it.
+		_ = h.badBlob(r.Context(), b.digest, err)
 		panic(http.ErrAbortHandler)
 	}
 	return err
 }
 
-// judge turns the result of reading a whole blob into the client's answer, and
-// remembers corruption. Where there is another copy, who asks again gets that.
-func (h *handler) judge(ctx context.Context, b *blob, err error) error {
-	if err == nil {
-		return nil
-	}
-	if errors.Is(err, errCorrupt) {
+// remember keeps what the reading of a whole blob came to, so that the next to ask is
+// not sent a part of it again.
+func (h *handler) remember(b *blob, err error) {
+	switch {
+	case errors.Is(err, errCorrupt):
 		h.verifier.record(b.key, bad)
+	case isSpoilt(err) && b.findSound != nil:
+		h.verifier.record(b.key, unreadable)
 	}
-	if b.findSound != nil && ctx.Err() == nil && b.findSound(ctx) == nil {
-		h.log.WarnContext(ctx, "another copy is served from now on", "content", "blob "+b.digest.String())
-	}
-	return h.badBlob(ctx, b.digest, err)
 }
 
 func (h *handler) badBlob(ctx context.Context, d digest.Digest, err error) error {

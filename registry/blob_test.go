@@ -12,7 +12,9 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -415,42 +417,133 @@ func TestBlobResolver(t *testing.T) {
 // redundant is a repository with a second copy of a blob.
 type redundant struct {
 	*repository
-	find func() error
+	find func(context.Context) error
 }
 
-func (r redundant) FindSound(context.Context, ocispec.Descriptor) error { return r.find() }
+func (r redundant) FindSound(ctx context.Context, _ ocispec.Descriptor) error { return r.find(ctx) }
 
-// Where there is another copy, who comes back after the damaged one gets that.
+// Where there is another copy, who comes back after the damaged one was cut gets that,
+// and so does who has not been sent any of it.
 func TestBlobOfTwoCopies(t *testing.T) {
 	t.Parallel()
 	for name, newRepo := range readers {
-		for _, first := range []string{"", "Range: bytes=0-0"} {
-			repo := newRepo(t)
-			content := random(200 << 10)
-			d := digest.FromBytes(content)
-			repo.store(t, d, make([]byte, len(content)))
-			searches := 0
-			r := redundant{repo, func() error {
-				searches++
-				repo.store(t, d, content)
-				return nil
-			}}
-			url := serve(t, catalog{"h/r": r}, registry.Options{}) + "/v2/h/r/blobs/" + d.String()
-			var headers []string
-			if first != "" {
-				headers = []string{first}
-			}
-			if a := request(t, http.MethodGet, url, headers...); a.StatusCode == http.StatusOK && a.err == nil {
-				t.Errorf("%s: the damaged blob was sent as %d bytes", name, len(a.body))
-			}
-			for range 2 {
-				if a := request(t, http.MethodGet, url); a.StatusCode != http.StatusOK || !bytes.Equal(a.body, content) {
-					t.Errorf("%s: status %d with %d bytes, want the other copy", name, a.StatusCode, len(a.body))
+		for _, size := range []int{200 << 10, 1 << 20} {
+			for _, first := range []string{"", "Range: bytes=0-0"} {
+				repo := newRepo(t)
+				content := random(size)
+				d := digest.FromBytes(content)
+				repo.store(t, d, make([]byte, len(content)))
+				searches := 0
+				r := redundant{repo, func(context.Context) error {
+					searches++
+					repo.store(t, d, content)
+					return nil
+				}}
+				url := serve(t, catalog{"h/r": r}, registry.Options{}) + "/v2/h/r/blobs/" + d.String()
+				var headers []string
+				if first != "" {
+					headers = []string{first}
+				}
+				if a := request(t, http.MethodGet, url, headers...); a.StatusCode == http.StatusOK && a.err == nil && !bytes.Equal(a.body, content) {
+					t.Errorf("%s: the damaged blob was sent as %d bytes", name, len(a.body))
+				}
+				for range 2 {
+					if a := request(t, http.MethodGet, url); a.StatusCode != http.StatusOK || !bytes.Equal(a.body, content) {
+						t.Errorf("%s: status %d with %d bytes, want the other copy", name, a.StatusCode, len(a.body))
+					}
+				}
+				if searches != 1 {
+					t.Errorf("%s: %d searches, want 1", name, searches)
 				}
 			}
-			if searches != 1 {
-				t.Errorf("%s: %d searches, want 1", name, searches)
+		}
+	}
+}
+
+// A response is cut before anybody searches; those who come back then share a search,
+// and it ends with the last of them.
+func TestBlobSearchIsShared(t *testing.T) {
+	t.Parallel()
+	const clients = 5
+	repo := newRepository().files(t)
+	content := random(1 << 20)
+	d := digest.FromBytes(content)
+	repo.store(t, d, make([]byte, len(content)))
+	var searches atomic.Int32
+	began, ended := make(chan struct{}, clients), make(chan struct{}, clients)
+	r := redundant{repo, func(ctx context.Context) error {
+		searches.Add(1)
+		began <- struct{}{}
+		<-ctx.Done()
+		ended <- struct{}{}
+		return ctx.Err()
+	}}
+	var log syncBuffer
+	logger := slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	url := serve(t, catalog{"h/r": &r}, registry.Options{Logger: logger}) + "/v2/h/r/blobs/" + d.String()
+	if a := request(t, http.MethodGet, url); a.err == nil || searches.Load() != 0 {
+		t.Fatalf("status %d with %d bytes, %v, after %d searches: want it cut, and none", a.StatusCode, len(a.body), a.err, searches.Load())
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var group sync.WaitGroup
+	for range clients {
+		group.Go(func() {
+			req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+			if err != nil {
+				t.Error(err)
+				return
 			}
+			if resp, err := client.Do(req); err == nil {
+				_ = resp.Body.Close()
+				t.Errorf("status %d while a search is under way", resp.StatusCode)
+			}
+		})
+	}
+	<-began
+	cancel()
+	group.Wait()
+	<-ended
+
+	r.find = func(context.Context) error { return errors.New("none is sound") }
+	request(t, http.MethodGet, url).wantError(t, http.StatusInternalServerError, "UNKNOWN")
+	if !strings.Contains(log.String(), "level=DEBUG") || !strings.Contains(log.String(), "none is sound") {
+		t.Errorf("log %q, want why no other copy is served", log.String())
+	}
+}
+
+// Only damage is a reason to search: not a stick that was pulled, but a sector that
+// cannot be read, which says nothing of the content.
+func TestBlobSearchIsForDamage(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		err  error
+		want int // searches
+	}{{errors.New("unplugged"), 0}, {syscall.EIO, 1}} {
+		repo := newRepository()
+		content := random(1 << 20)
+		d := digest.FromBytes(content)
+		broken := true
+		repo.open = func(digest.Digest) (io.ReadCloser, error) {
+			if broken {
+				return io.NopCloser(io.MultiReader(bytes.NewReader(content[:len(content)-1]), iotest.ErrReader(tt.err))), nil
+			}
+			return io.NopCloser(bytes.NewReader(content)), nil
+		}
+		searches := 0
+		r := redundant{repo, func(context.Context) error {
+			searches++
+			broken = false
+			return nil
+		}}
+		url := serve(t, catalog{"h/r": r}, registry.Options{}) + "/v2/h/r/blobs/" + d.String()
+		if a := request(t, http.MethodGet, url); a.err == nil {
+			t.Errorf("%v: a half-read blob was sent as a complete answer", tt.err)
+		}
+		if a := request(t, http.MethodGet, url); (a.err == nil && bytes.Equal(a.body, content)) != (tt.want > 0) {
+			t.Errorf("%v: status %d with %d bytes, %v", tt.err, a.StatusCode, len(a.body), a.err)
+		}
+		if searches != tt.want {
+			t.Errorf("%v: %d searches, want %d", tt.err, searches, tt.want)
 		}
 	}
 }

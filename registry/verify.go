@@ -54,20 +54,29 @@ const (
 	unseen verdict = iota
 	good
 	bad
+	unreadable // it says nothing of the content, but it is read before it is sent
 )
 
 // verifier remembers which files have been hashed, with what result, and keeps
 // concurrent requests from hashing a file twice.
 type verifier struct {
-	slots chan struct{} // limits the passes reading the media at once
+	slots     chan struct{} // limits the passes reading the media at once
+	searching chan struct{} // one of which may be a search
 
 	mu sync.Mutex
 	// Two generations bound the memory: when recent is full it becomes older.
 	recent, older map[blobKey]verdict
-	passes        map[blobKey]*pass
+	passes        map[passKey]*pass
 }
 
-// pass is one reading of a whole blob, shared by all requests waiting for it.
+// passKey is what a pass is for.
+type passKey struct {
+	blobKey
+	search bool // for another copy
+}
+
+// pass is one reading of a whole blob, or one search for a copy of it, shared by all
+// requests waiting for it.
 type pass struct {
 	done    chan struct{}
 	err     error // valid once done is closed
@@ -77,9 +86,10 @@ type pass struct {
 
 func newVerifier() *verifier {
 	return &verifier{
-		slots:  make(chan struct{}, runtime.GOMAXPROCS(0)),
-		recent: make(map[blobKey]verdict),
-		passes: make(map[blobKey]*pass),
+		slots:     make(chan struct{}, runtime.GOMAXPROCS(0)),
+		searching: make(chan struct{}, 1),
+		recent:    make(map[blobKey]verdict),
+		passes:    make(map[passKey]*pass),
 	}
 }
 
@@ -126,6 +136,31 @@ func (v *verifier) check(ctx context.Context, key blobKey, open func(context.Con
 		v.mu.Unlock()
 		return errCorrupt
 	}
+	return v.shareLocked(ctx, passKey{key, false}, func(ctx context.Context) error { return v.run(ctx, key, open) })
+}
+
+// search returns nil once find has found another copy of a blob that is bad, which is
+// no longer held against those that are not told from it. Like a check, it is shared
+// by all who wait for it.
+func (v *verifier) search(ctx context.Context, key blobKey, find func(context.Context) error) error {
+	v.mu.Lock()
+	return v.shareLocked(ctx, passKey{key, true}, func(ctx context.Context) error {
+		release, err := acquire(ctx, v.searching, v.slots)
+		if err != nil {
+			return err
+		}
+		defer release()
+		if err := find(ctx); err != nil || key.known() {
+			return err
+		}
+		v.record(key, unseen)
+		return nil
+	})
+}
+
+// shareLocked begins a pass, or joins the one under way, and waits for its result. It
+// is called with mu held, and gives it back.
+func (v *verifier) shareLocked(ctx context.Context, key passKey, run func(context.Context) error) error {
 	p := v.passes[key]
 	if p == nil {
 		// The pass outlives the request that began it if others wait for it.
@@ -134,7 +169,7 @@ func (v *verifier) check(ctx context.Context, key blobKey, open func(context.Con
 		v.passes[key] = p
 		go func() {
 			defer close(p.done)
-			v.finish(key, p, v.run(passCtx, key, open))
+			v.finish(key, p, run(passCtx))
 		}()
 	}
 	p.waiters++
@@ -162,7 +197,8 @@ func (v *verifier) check(ctx context.Context, key blobKey, open func(context.Con
 	return p.err
 }
 
-func (v *verifier) finish(key blobKey, p *pass, err error) {
+// finish ends a pass. A verdict is kept before it is gone, for who comes now.
+func (v *verifier) finish(key passKey, p *pass, err error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	p.err = err
@@ -170,20 +206,40 @@ func (v *verifier) finish(key blobKey, p *pass, err error) {
 		delete(v.passes, key)
 	}
 	switch {
+	case key.search:
 	case err == nil:
-		v.recordLocked(key, good)
+		v.recordLocked(key.blobKey, good)
 	case errors.Is(err, errCorrupt):
-		v.recordLocked(key, bad)
+		v.recordLocked(key.blobKey, bad)
 	}
 }
 
-func (v *verifier) run(ctx context.Context, key blobKey, open func(context.Context) (io.ReadCloser, error)) error {
-	select {
-	case v.slots <- struct{}{}:
-		defer func() { <-v.slots }()
-	case <-ctx.Done():
-		return ctx.Err()
+// acquire takes a place in each channel, in their order, until release.
+func acquire(ctx context.Context, slots ...chan struct{}) (release func(), err error) {
+	var held []chan struct{}
+	release = func() {
+		for _, slot := range held {
+			<-slot
+		}
 	}
+	for _, slot := range slots {
+		select {
+		case slot <- struct{}{}:
+			held = append(held, slot)
+		case <-ctx.Done():
+			release()
+			return nil, ctx.Err()
+		}
+	}
+	return release, nil
+}
+
+func (v *verifier) run(ctx context.Context, key blobKey, open func(context.Context) (io.ReadCloser, error)) error {
+	release, err := acquire(ctx, v.slots)
+	if err != nil {
+		return err
+	}
+	defer release()
 	rc, err := open(ctx)
 	if err != nil {
 		return err

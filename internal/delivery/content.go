@@ -28,7 +28,6 @@ type Carried struct {
 	Set  *layout.LabelSet
 	Here []int
 
-	media  *layout.Layout
 	labels []layout.Label
 }
 
@@ -40,7 +39,7 @@ func CarriedOf(f Found) Carried {
 		return Carried{}
 	}
 	labels, _ := f.Media.Labels() // those that can be read
-	c := Carried{media: f.Media, labels: labels}
+	c := Carried{labels: labels}
 	all := false // some media carries all platforms
 	bases, platforms := map[layout.LabelBase]bool{}, map[string]bool{}
 	for _, label := range labels {
@@ -180,11 +179,7 @@ func (c Carried) Carries(platform ocispec.Platform) bool {
 
 // Expected says what a verification is to find of it.
 func (c Carried) Expected(progress mirror.Progress) mirror.VerifyOptions {
-	opts := mirror.VerifyOptions{Platforms: c.Platforms, Absent: c.Reason, Progress: progress}
-	if c.media != nil {
-		opts.Segments = c.media.VerifySegments
-	}
-	return opts
+	return mirror.VerifyOptions{Platforms: c.Platforms, Absent: c.Reason, Progress: progress}
 }
 
 // HostPlatforms returns those platforms of an app that an engine runs, in every

@@ -123,30 +123,50 @@ func (l *Layout) locate(desc ocispec.Descriptor) ([]piece, error) {
 	if err := checkDescriptor(desc); err != nil {
 		return nil, err
 	}
-	pieces, err := l.locateBut(desc, l.flawed)
-	if err != nil && l.countFlaws() > 0 {
-		pieces, err = l.locateBut(desc, none)
+	sound, failed := l.files(desc, l.flawed)
+	pieces, err := sound.assemble(desc, failed)
+	if err == nil || l.countFlaws() == 0 {
+		return pieces, err
 	}
-	return pieces, err
+	all, failed := l.files(desc, none)
+	for n, copies := range sound.segments { // each segment for itself
+		all.segments[n] = append(copies, all.segments[n]...)
+	}
+	return all.assemble(desc, failed)
 }
 
 // none passes over no file.
 func none(_, _ string) bool { return false }
 
-// locateBut is locate without the files that skip answers for.
-func (l *Layout) locateBut(desc ocispec.Descriptor, skip func(dir, name string) bool) ([]piece, error) {
-	var failed error
-	found := map[int][]piece{}
+// files are those that hold a blob.
+type files struct {
+	whole    []piece // one file, or none
+	segments map[int][]piece
+}
+
+// files finds the files of a blob, without those that skip answers for; failed is the
+// first reason, other than that it is not there, why one does not count.
+func (l *Layout) files(desc ocispec.Descriptor, skip func(dir, name string) bool) (f files, failed error) {
+	f.segments = map[int][]piece{}
 	for _, dir := range l.dirs {
-		whole, err := look(dir, desc, skip, found)
+		whole, err := look(dir, desc, skip, f.segments)
 		if err == nil {
-			return []piece{whole}, nil
+			f.whole = []piece{whole}
+			return f, nil
 		}
 		if failed == nil && !errors.Is(err, errdef.ErrNotFound) {
 			failed = err
 		}
 	}
-	pieces, err := assemble(desc, found)
+	return f, failed
+}
+
+// assemble chooses among the files; failed is what else it is that is wrong.
+func (f files) assemble(desc ocispec.Descriptor, failed error) ([]piece, error) {
+	if f.whole != nil {
+		return f.whole, nil
+	}
+	pieces, err := assemble(desc, f.segments)
 	if err != nil && failed != nil {
 		err = failed
 	}

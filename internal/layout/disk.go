@@ -30,9 +30,13 @@ type disk struct {
 	before func(change) error // called ahead of each step; nil outside tests
 	weak   bool
 
+	flushing sync.Mutex // held while names are made durable
+
 	mu      sync.Mutex
 	renamed map[string]bool // directories with names that are not durable yet
-	pending int64           // bytes of content under such names
+	names   int             // how many they are
+	pending int64           // bytes of content under them
+	failed  error           // of a flush of names, for good
 }
 
 // change is one step a writer is about to take.
@@ -266,33 +270,48 @@ func (d *disk) supplantSoon(from, to string, size int64) error {
 	if err := d.move(from, to); err != nil {
 		return err
 	}
+	if d.await(path.Dir(to), size) {
+		return d.flushNames()
+	}
+	return nil
+}
+
+// await notes a name in a directory that is not durable yet, and reports whether there
+// is much to lose.
+func (d *disk) await(dir string, size int64) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.renamed == nil {
 		d.renamed = map[string]bool{}
 	}
-	d.renamed[path.Dir(to)] = true
-	if d.pending += size; d.pending < flushBytes {
-		return nil
-	}
-	return d.flushRenamed()
+	d.renamed[dir] = true
+	d.names++
+	d.pending += size
+	return d.pending >= flushBytes || d.names >= maxNames
 }
 
-// flushNames makes every name durable that supplantSoon gave.
+// flushNames makes every name durable that supplantSoon gave, and waits for those that
+// are on their way. Names that come meanwhile wait for the next. Once it failed it
+// always does: a file system tells of a failure once, and the next flush of the same
+// directory may succeed without the names.
 func (d *disk) flushNames() error {
+	d.flushing.Lock()
+	defer d.flushing.Unlock()
 	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.flushRenamed()
-}
-
-func (d *disk) flushRenamed() error {
-	for _, dir := range slices.Sorted(maps.Keys(d.renamed)) {
-		if err := d.syncDir(dir); err != nil {
-			return err
-		}
-		delete(d.renamed, dir)
+	dirs, err := d.renamed, d.failed
+	d.renamed, d.names, d.pending = nil, 0, 0
+	d.mu.Unlock()
+	if err != nil {
+		return err
 	}
-	d.pending = 0
+	for _, dir := range slices.Sorted(maps.Keys(dirs)) {
+		if err := d.syncDir(dir); err != nil {
+			d.mu.Lock()
+			defer d.mu.Unlock()
+			d.failed = fmt.Errorf("make the names in %s durable: %w", dir, err)
+			return d.failed
+		}
+	}
 	return nil
 }
 
@@ -364,8 +383,13 @@ type file struct {
 	pending int64 // bytes since the last flush
 }
 
-// flushBytes is how much of a file the power may take along.
-const flushBytes = 8 << 20
+const (
+	// flushBytes is how much of a file the power may take along, or of files by their
+	// names, while others may be on their way.
+	flushBytes = 8 << 20
+	// maxNames is how many names wait at most, however small what they stand for.
+	maxNames = 4096
+)
 
 // Write implements io.Writer. What was written is on its way to the disk soon, so
 // that the last flush is short and a power failure finds most of a blob there. On

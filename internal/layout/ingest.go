@@ -16,7 +16,9 @@ import (
 // Ingest writes one blob: when it returns nil, the blob has the descriptor's size and
 // digest, and its bytes have reached the disk. Its name is durable behind the next
 // [Writer.Commit] or [Writer.Close]; before, a power failure takes the names of the
-// latest 8 MiB at most.
+// latest 8 MiB, or 4,096 blobs, at most, of as much again that is just being made
+// durable, and of what other calls are just renaming. When names cannot be made durable,
+// no Commit of this writer succeeds any more.
 //
 // It goes on where an interrupted Ingest stopped. The bytes on the disk are
 // hashed again, since after a power failure they may not be those that were
@@ -109,6 +111,7 @@ func (w *Writer) deleteAlone(ctx context.Context, d digest.Digest) error {
 	if !here {
 		return errdef.ErrNotFound
 	}
+	w.forgetFlaws(d)
 	w.Layout.mu.Lock()
 	defer w.Layout.mu.Unlock()
 	delete(w.Layout.nodes, d)
@@ -173,6 +176,7 @@ func (w *Writer) storeAlone(ctx context.Context, desc ocispec.Descriptor, s shap
 	if err := write(ctx, in); err != nil {
 		return err
 	}
+	w.forgetFlaws(desc.Digest)
 	if isManifest(desc.MediaType) {
 		w.forgetView()
 	}

@@ -61,11 +61,13 @@ type Layout struct {
 	nodes   map[digest.Digest]*node // manifests read so far
 	labels  []func() (Label, error) // of the volumes, each read when first asked for
 	flaws   map[pieceKey]*PieceError
+	unsound map[blobClaim]error // blobs of which no copy is sound
 
 	conflicts map[string]*conflict // by name, of volumes that were joined
 	standings []IndexStanding      // what was not sound on opening
 
 	searching chan struct{} // held by who looks for a sound copy
+	reading   func(n int64) // told what is read in search of one; nil outside tests
 }
 
 // Root is a manifest with a full name: a release, an image, a signature of the

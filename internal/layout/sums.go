@@ -138,6 +138,16 @@ func (l *Layout) verifySegments(ctx context.Context, desc ocispec.Descriptor, un
 	return errors.Join(damage...)
 }
 
+// VerifySegments is [Layout.VerifySegments] for what belongs to the repository; of
+// anything else nothing is read.
+func (r *Repository) VerifySegments(ctx context.Context, desc ocispec.Descriptor, advance func(n int64)) error {
+	ok, err := r.has(ctx, desc.Digest)
+	if err != nil || !ok {
+		return err
+	}
+	return r.layout.VerifySegments(ctx, desc, advance)
+}
+
 // isDamage reports whether an error of reading a file says that it is not what it
 // should be, or that the device does not give it back.
 func isDamage(err error) bool {
@@ -218,6 +228,24 @@ func (l *Layout) flawed(dir, name string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.flaws[pieceKey{dir, name}] != nil
+}
+
+// flawsOf returns the files of a blob that were found to be damaged, sorted.
+func (l *Layout) flawsOf(d digest.Digest) (list []error) {
+	for _, flaw := range l.Flaws() {
+		if flaw.Blob.Digest == d {
+			list = append(list, flaw)
+		}
+	}
+	return list
+}
+
+// forgetFlaws forgets what was found of a blob, which was removed or written anew.
+func (l *Layout) forgetFlaws(d digest.Digest) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	maps.DeleteFunc(l.flaws, func(_ pieceKey, err *PieceError) bool { return err.Blob.Digest == d })
+	maps.DeleteFunc(l.unsound, func(claim blobClaim, _ error) bool { return claim.digest == d })
 }
 
 // countFlaws returns how many files were found to be damaged.
