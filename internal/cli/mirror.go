@@ -80,6 +80,7 @@ mends media that sealift verify finds damaged.`,
 		Example: "  sealift mirror registry.example.com/shop:1.0.0 registry.example.com/shop:1.1.0 /media/usb\n" +
 			"  sealift mirror registry.example.com/shop:1.1.0 /media/usb --platform linux/arm64 --since registry.example.com/shop:1.0.0\n" +
 			"  sealift mirror registry.example.com/shop:1.1.0 /media/usb --for inventory.txt.dsse --site-key site.pub\n" +
+			"  sealift mirror ./disc-1 ./disc-2 /srv/media          # discs of a set, or a delta and its base, come together\n" +
 			"  sealift mirror /media/usb registry.site.example/shop",
 		Args: func(cmd *cobra.Command, list []string) error {
 			if err := detachedTool(req.Tool, list); err != nil {
@@ -181,7 +182,7 @@ func (a *app) copyAll(ctx context.Context, req delivery.Request, flags mirrorFla
 		var rest *delivery.RestError
 		switch {
 		case errors.As(err, &rest) && c.oneDrive() && rest.Pieces:
-			return withHint(err, "some of it is in pieces on several volumes, which are read together: copy each into a directory, and name all of them")
+			return withHint(err, "some of it is in segments on several volumes, which are read together: copy each into a directory, and name all of them")
 		case errors.As(err, &rest) && c.oneDrive():
 			a.out.Message("volume %s is read; still to come: %s", delivery.Numbers(c.carried[0].Here), delivery.Numbers(rest.Volumes))
 			wanted = rest.Volumes[0]

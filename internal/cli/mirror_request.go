@@ -90,7 +90,7 @@ func setRefs(dir string) ([]string, error) {
 	return refs, nil
 }
 
-// maxMissing bounds the pieces of missing content that are listed.
+// maxMissing bounds the content that is listed where the source lacks it.
 const maxMissing = 10
 
 // explainAbsent says of what neither side has which volumes have it; where none have
@@ -104,9 +104,14 @@ func (c *copying) explainAbsent(err error) error {
 		rest.Err = err
 		return rest
 	}
-	errs := []error{err}
+	errs, word := []error{err}, "missing"
+	for _, carried := range c.carried {
+		if len(carried.Base) > 0 { // which has it
+			word = "absent"
+		}
+	}
 	for _, d := range absent.Content[:min(len(absent.Content), maxMissing)] {
-		errs = append(errs, fmt.Errorf("missing: %s, %s", d.Digest, ui.Bytes(d.Size)))
+		errs = append(errs, fmt.Errorf("%s: %s, %s", word, d.Digest, ui.Bytes(d.Size)))
 	}
 	for i, f := range c.found {
 		for _, b := range c.carried[i].Base {

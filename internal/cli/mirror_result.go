@@ -95,12 +95,16 @@ func newMirrored(p *mirror.Plan, destination string) mirrored {
 
 func (m mirrored) text(w io.Writer) {
 	for _, r := range m.Roots {
-		fmt.Fprintf(w, "%s\n  digest %s, %d signatures and other referrers\n", r.Name, r.Digest, r.Referrers)
+		referrers := fmt.Sprintf("%d signatures and other referrers", r.Referrers)
+		if r.Referrers == 1 {
+			referrers = "1 signature or other referrer"
+		}
+		fmt.Fprintf(w, "%s\n  digest %s, %s\n", r.Name, r.Digest, referrers)
 		if m.DryRun {
 			r.partsText(w, m.leftIs)
 		}
 		if r.LeftManifests > 0 {
-			fmt.Fprintf(w, "  carried for %s only; %s for other platforms left out\n", strings.Join(r.Platforms, ", "), count(r.LeftManifests, "manifest"))
+			fmt.Fprintf(w, "  carried for %s only; %s for other platforms left\n", strings.Join(r.Platforms, ", "), count(r.LeftManifests, "manifest"))
 		}
 		if r.Replaces != "" {
 			fmt.Fprintf(w, "  takes the name from %s\n", r.Replaces)

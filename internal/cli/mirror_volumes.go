@@ -224,7 +224,7 @@ func (v *volumes) write(ctx context.Context, n int, next bool, result *mirrored)
 	result.Copied += sum.Copied.Blobs
 	result.CopiedBytes += sum.Copied.Bytes
 	if n, bytes := plan.Pieces(); n > 0 {
-		v.out.Message("%s of large blobs, %s: the label has their digests, and all volumes together prove them: sealift verify with all of them", count(n, "piece"), ui.Bytes(bytes))
+		v.out.Message("%s of large blobs, %s: the label has their digests, and all volumes together prove them: sealift verify with all of them", count(n, "segment"), ui.Bytes(bytes))
 	}
 	v.out.Message("volume %d of %d is done: take it out and write on it %s, %d of %d", n, len(v.set.Volumes), v.set.ID, n, len(v.set.Volumes))
 	return nil

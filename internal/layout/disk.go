@@ -30,7 +30,8 @@ type disk struct {
 	before func(change) error // called ahead of each step; nil outside tests
 	weak   bool
 
-	flushing sync.Mutex // held while names are made durable
+	flushing sync.Mutex   // held while names are made durable
+	moving   sync.RWMutex // held by who moves a file and notes its name
 
 	mu      sync.Mutex
 	renamed map[string]bool // directories with names that are not durable yet
@@ -267,13 +268,22 @@ func (d *disk) supplantSoon(from, to string, size int64) error {
 	if err := d.clear(to); err != nil {
 		return err
 	}
+	much, err := d.moveSoon(from, to, size)
+	if err == nil && much {
+		err = d.flushNames()
+	}
+	return err
+}
+
+// moveSoon moves a file and notes its name. Nothing flushes in between: who sees the
+// name has it flushed.
+func (d *disk) moveSoon(from, to string, size int64) (much bool, err error) {
+	d.moving.RLock()
+	defer d.moving.RUnlock()
 	if err := d.move(from, to); err != nil {
-		return err
+		return false, err
 	}
-	if d.await(path.Dir(to), size) {
-		return d.flushNames()
-	}
-	return nil
+	return d.await(path.Dir(to), size), nil
 }
 
 // await notes a name in a directory that is not durable yet, and reports whether there
@@ -297,10 +307,12 @@ func (d *disk) await(dir string, size int64) bool {
 func (d *disk) flushNames() error {
 	d.flushing.Lock()
 	defer d.flushing.Unlock()
+	d.moving.Lock()
 	d.mu.Lock()
 	dirs, err := d.renamed, d.failed
 	d.renamed, d.names, d.pending = nil, 0, 0
 	d.mu.Unlock()
+	d.moving.Unlock()
 	if err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -287,4 +288,56 @@ func TestJoinedReadFile(t *testing.T) {
 	if _, err := l.ReadFile("START-HERE.txt", 100); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("ReadFile = %v, want %v", err, fs.ErrNotExist)
 	}
+}
+
+// A segment that grew, was cut, or is one too many on one of two copies hides nothing
+// that the other has.
+func TestJoinOfSpoiltSegments(t *testing.T) {
+	t.Parallel()
+	blob := noise(5 << 20)
+	for name, spoil := range map[string]func(file string) error{
+		"grown": func(file string) error { return appendTo(file, "x") },
+		"cut":   func(file string) error { return os.Truncate(file, 1000) },
+		"gone":  os.Remove,
+		"one too many": func(file string) error {
+			return os.WriteFile(filepath.Join(filepath.Dir(file), "007"), []byte("x"), 0o600)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dirs := []string{t.TempDir(), t.TempDir()}
+			var all [2]*layout.Layout
+			for i, dir := range dirs {
+				w := segmented(t, dir, 2<<20)
+				push(t, w, "x/y", blob)
+				closeWriter(t, w)
+				all[i] = open(t, dir)
+			}
+			desc := describe("x/y", blob)
+			if err := spoil(segmentPath(dirs[1], desc.Digest, "000")); err != nil {
+				t.Fatal(err)
+			}
+			for _, order := range [][]*layout.Layout{{all[0], all[1]}, {all[1], all[0]}} {
+				l, err := layout.Join(order...)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if ok, err := l.Exists(t.Context(), desc); err != nil || !ok {
+					t.Fatalf("Exists = %t, %v", ok, err)
+				}
+				if !bytes.Equal(fetch(t, l, desc), blob) {
+					t.Error("Fetch gives something else")
+				}
+			}
+		})
+	}
+}
+
+func appendTo(file, text string) error {
+	f, err := os.OpenFile(file, os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(text)
+	return errors.Join(err, f.Close())
 }

@@ -133,8 +133,52 @@ func fitting(size int64, found map[int][]piece) (pieces map[int]piece, segment i
 	return pieces, segment
 }
 
+// complete returns the segments of a blob in order where all of them are there in one
+// size, of several directories, whatever else is beside them: one that was cut or grew,
+// or one too many, on one volume hides nothing that another has. It is nil where they
+// are not.
+func complete(size int64, found map[int][]piece) []piece {
+	var sizes []int64
+	dirs := map[string]bool{}
+	for _, copies := range found {
+		for _, p := range copies {
+			sizes = append(sizes, p.size)
+			dirs[p.dir] = true
+		}
+	}
+	if len(dirs) < 2 {
+		return nil // what is too much there is damage
+	}
+	slices.Sort(sizes)
+	slices.Reverse(sizes)
+	sizes = slices.Compact(sizes)
+	const tries = 16 // sizes of copies that differ
+	for _, segment := range sizes[:min(len(sizes), tries)] {
+		count, err := segmentCount(size, segment)
+		if err != nil || count > len(found) {
+			continue
+		}
+		pieces := make([]piece, 0, count)
+		for n := range count {
+			want := segmentSize(size, segment, n)
+			i := slices.IndexFunc(found[n], func(p piece) bool { return p.size == want })
+			if i < 0 {
+				break
+			}
+			pieces = append(pieces, found[n][i])
+		}
+		if len(pieces) == count {
+			return pieces
+		}
+	}
+	return nil
+}
+
 // assemble puts the segments of a blob in order.
 func assemble(desc ocispec.Descriptor, found map[int][]piece) ([]piece, error) {
+	if pieces := complete(desc.Size, found); pieces != nil {
+		return pieces, nil
+	}
 	fit, segment := fitting(desc.Size, found)
 	if segment == 0 {
 		return nil, notFound("blob " + desc.Digest.String())
