@@ -21,6 +21,7 @@ const MaxPredicateBytes = 16 << 20
 const (
 	maxAttestationBytes = MaxPredicateBytes*4/3 + maxBundleBytes // base64 in its envelope
 	maxAttestations     = 256                                    // of one subject that are listed
+	maxAttestedBytes    = 2 * maxAttestationBytes                // of all of them that are read: many manifests can name one bundle
 )
 
 // predicateTypes are cosign's short names.
@@ -106,7 +107,7 @@ type Attestation struct {
 // verifies them with the keys, of which there may be none. Those that verify come
 // first; then by type and digest. What is damaged, or claims one of the keys and does
 // not verify, is part of the error; what could be listed is returned with it. At most
-// 256 are looked at.
+// 256 are looked at, and about 44 MiB of them.
 func Attestations(ctx context.Context, src Source, subject ocispec.Descriptor, keys []*Key) ([]Attestation, error) {
 	if err := checkSubject(subject); err != nil {
 		return nil, fmt.Errorf("list attestations: %w", err)
@@ -117,8 +118,9 @@ func Attestations(ctx context.Context, src Source, subject ocispec.Descriptor, k
 	}
 	var found []Attestation
 	var errs []error
+	left := int64(maxAttestedBytes)
 	for _, desc := range listed[:min(len(listed), maxAttestations)] {
-		list, err := openAttestations(ctx, src, subject, desc, keys)
+		list, err := openAttestations(ctx, src, subject, desc, keys, &left)
 		found, errs = append(found, list...), append(errs, err)
 	}
 	if more := len(listed) - maxAttestations; more > 0 {
@@ -155,8 +157,9 @@ func listBundles(ctx context.Context, src Source, subject ocispec.Descriptor) ([
 	})
 }
 
-// openAttestations returns the statements in one referrer.
-func openAttestations(ctx context.Context, src Source, subject, desc ocispec.Descriptor, keys []*Key) (found []Attestation, err error) {
+// openAttestations returns the statements in one referrer, of which no more bytes are
+// read than are left.
+func openAttestations(ctx context.Context, src Source, subject, desc ocispec.Descriptor, keys []*Key, left *int64) (found []Attestation, err error) {
 	manifest, err := readManifest(ctx, src, desc)
 	if err != nil {
 		return nil, err
@@ -166,6 +169,11 @@ func openAttestations(ctx context.Context, src Source, subject, desc ocispec.Des
 	}
 	var errs []error
 	for _, c := range bundleLayers(Signature{Manifest: plain(desc)}, manifest) {
+		if c.Layer.Size > *left {
+			errs = append(errs, fmt.Errorf("bundle %s was not looked at: there is more than %d MiB in all", c.Layer.Digest, maxAttestedBytes>>20))
+			continue
+		}
+		*left -= max(0, c.Layer.Size)
 		raw, err := read(ctx, src, c.Layer, maxAttestationBytes)
 		if err != nil {
 			errs = append(errs, err)

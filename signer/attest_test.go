@@ -105,6 +105,24 @@ func TestAttestationsHostile(t *testing.T) {
 	}
 }
 
+// Many manifests that name one large bundle cost no more than a few of its readings.
+func TestAttestationsAreBounded(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	src := newMemory()
+	large := append(attestationOf(t, s, s.index, typeReport), make([]byte, 15<<20)...)
+	for range 5 {
+		desc := attachBundle(t, src, s.index, large)
+		desc.ArtifactType = typeBundle
+		src.referrers = append(src.referrers, desc)
+		large = append(large, ' ') // another manifest
+	}
+	_, err := signer.Attestations(t.Context(), src, s.index, nil)
+	if got := strings.Count(err.Error(), "was not looked at"); got != 3 {
+		t.Errorf("Attestations() = %.500v, want 3 of 5 not looked at", err)
+	}
+}
+
 // attestationOf makes the bundle of an attestation that is attached nowhere.
 func attestationOf(t testing.TB, s *scene, subject ocispec.Descriptor, kind string) []byte {
 	t.Helper()
