@@ -105,6 +105,12 @@ func (a *app) verifyForSite(ctx context.Context, f delivery.Found, keyFiles []st
 	switch {
 	case decides:
 	case len(keys) > 0:
+		for _, k := range keys {
+			if reason, revoked := revokedBy(trust.Policy, k); revoked {
+				return nil, nil, withHint(fmt.Errorf("%s: the policy revokes the key %s: %s: %w", f.Name, k, reason, signer.ErrNotAccepted),
+					"ask the vendor for a release signed by another key; see the policy with: sealift policy list")
+			}
+		}
 		trust = delivery.Trust{Keys: keys}
 	case trust.Policy == nil:
 		return nil, nil, withHint(usagef("installing and upgrading want --key FILE, the vendor's public key, or a policy"),
@@ -118,6 +124,15 @@ func (a *app) verifyForSite(ctx context.Context, f delivery.Found, keyFiles []st
 		return r, nil, a.signedToo(r, keys)
 	}
 	return r, newFirstTrust(r, keys), nil
+}
+
+// revokedBy reports whether a policy, of which there may be none, revokes a key.
+func revokedBy(p *signer.Policy, k *signer.Key) (reason string, revoked bool) {
+	if p == nil {
+		return "", false
+	}
+	reason, revoked = p.Revoked[k.Fingerprint()]
+	return reason, revoked
 }
 
 // signedToo fails unless one of the keys given, where any was, is among those that
