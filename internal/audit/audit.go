@@ -33,7 +33,7 @@ type Entry struct {
 	Time     time.Time     `json:"time"`
 	// User did it, as the system calls the account.
 	User string `json:"user,omitempty"`
-	// Event is what was done: install, upgrade, rollback, uninstall, policy, or
+	// Event is what was done: import, install, upgrade, rollback, uninstall, policy, or
 	// refused.
 	Event string `json:"event"`
 	// Result is how it went: begun, succeeded, failed or interrupted.

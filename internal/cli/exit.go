@@ -145,7 +145,7 @@ func hint(err error, code int) string {
 	case errors.Is(err, mirror.ErrMoved):
 		return "make a new plan with --plan, look at it again, and follow that"
 	case errors.As(err, &rest):
-		return fmt.Sprintf("bring volume %d: its disc in the drive and the same command again, or sealift mirror with its directory; it continues where it stopped", rest.Volumes[0])
+		return fmt.Sprintf("bring volume %d: its disc in the drive and the same command again, or with its directory beside the other; it continues where it stopped", rest.Volumes[0])
 	case errors.As(err, new(*mirror.AbsentError)):
 		return "a delta goes onto a disk that has what it builds on, and volumes come together on one disk; else copy from a source that is whole"
 	case errors.Is(err, syscall.ENOSPC):

@@ -170,15 +170,23 @@ func (a *app) mirror(ctx context.Context, args []string, req delivery.Request, f
 	return a.copyAll(ctx, req, flags, follow)
 }
 
-// copyAll copies, and asks for the next disc where the source is one volume of
-// several in one drive.
+// copyAll copies all that is asked for, disc by disc where there are several.
 func (a *app) copyAll(ctx context.Context, req delivery.Request, flags mirrorFlags, follow *mirror.Document) error {
-	wanted := 0 // the volume that was asked for last, 0 for none
-	for {
+	return a.eachDisc(ctx, req.Refs[0], func() (*copying, error) {
 		c, err := a.newCopy(ctx, req, flags)
 		if err == nil {
 			err = c.run(ctx, follow)
 		}
+		return c, err
+	})
+}
+
+// eachDisc attempts a copy, and asks for the next disc where the source is one volume
+// of several in one drive.
+func (a *app) eachDisc(ctx context.Context, drive string, attempt func() (*copying, error)) error {
+	wanted := 0 // the volume that was asked for last, 0 for none
+	for {
+		c, err := attempt()
 		var rest *delivery.RestError
 		switch {
 		case errors.As(err, &rest) && c.oneDrive() && rest.Pieces:
@@ -187,11 +195,11 @@ func (a *app) copyAll(ctx context.Context, req delivery.Request, flags mirrorFla
 			a.out.Message("volume %s is read; still to come: %s", delivery.Numbers(c.carried[0].Here), delivery.Numbers(rest.Volumes))
 			wanted = rest.Volumes[0]
 		case wanted > 0 && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, layout.ErrNotLayout)):
-			a.out.Warn("there is nothing in %s yet", req.Refs[0])
+			a.out.Warn("there is nothing in %s yet", drive)
 		default:
 			return err
 		}
-		if err := a.changeDisc(ctx, wanted, req.Refs[0]); err != nil {
+		if err := a.changeDisc(ctx, wanted, drive); err != nil {
 			return err
 		}
 	}

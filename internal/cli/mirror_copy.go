@@ -30,6 +30,8 @@ type copying struct {
 	items   []mirror.Item
 	sites   []mirror.Site
 	rate    int64 // bytes a second, 0 for no limit
+	// stays says that the destination is a disk of this machine, and is not carried on.
+	stays bool
 }
 
 // newCopy finds everything that the request names.
@@ -99,56 +101,62 @@ func (c *copying) run(ctx context.Context, follow *mirror.Document) (err error) 
 	if err := c.toolsFirst(ctx); err != nil {
 		return err
 	}
-	dst, closeDst, err := c.destination(ctx)
+	result, err := c.carry(ctx, follow)
 	if err != nil {
 		return err
+	}
+	return c.out.Result(result, result.text)
+}
+
+// carry plans a copy to one place, and carries the plan out unless it is only asked for.
+func (c *copying) carry(ctx context.Context, follow *mirror.Document) (result mirrored, err error) {
+	dst, closeDst, err := c.destination(ctx)
+	if err != nil {
+		return result, err
 	}
 	defer func() { err = errors.Join(err, closeDst()) }()
 	opts := mirror.PlanOptions{Check: c.req.Check, Sites: c.sites, Progress: c.out.Progress("checking")}
 	plan, err := mirror.NewPlan(ctx, dst, c.items, opts)
 	if err != nil {
-		return explainPlatform(err)
+		return result, explainPlatform(err)
 	}
 	if err := c.follow(plan, follow); err != nil {
-		return err
+		return result, err
 	}
 	if err := c.allowed(ctx, plan, dst); err != nil {
-		return err
+		return result, err
 	}
 	tools, err := c.tools(plan)
 	if err != nil {
-		return err
+		return result, err
 	}
-	result := newMirrored(plan, c.to.String())
+	result = newMirrored(plan, c.to.String())
 	result.Tool, result.leftIs = tools != nil, c.leftIs()
 	if err := c.noteMoved(ctx, &result); err != nil {
-		return err
+		return result, err
 	}
 	if c.to.Place == artifact.PlaceMedia {
 		if err := c.room(plan, c.to); err != nil {
-			return err
+			return result, err
 		}
 	}
 	if err := c.savePlan(plan); err != nil {
-		return err
+		return result, err
 	}
 	if result.DryRun = c.dry(); result.DryRun {
 		if delivery.Rest(c.carried, plan.Absent()) == nil {
 			if err := plan.Complete(); err != nil { // the copy would end with it too
-				return fmt.Errorf("mirror to %s: %w", c.to, c.explainAbsent(err))
+				return result, fmt.Errorf("%s: %w", c.doing(c.to), c.explainAbsent(err))
 			}
 		}
-		return c.out.Result(result, result.text)
+		return result, nil
 	}
 	if media, ok := dst.(*mirror.Media); ok {
 		err = c.copyToMedia(ctx, plan, media, c.to, tools, &result)
 	} else {
 		err = c.execute(ctx, plan, c.to)
 	}
-	if err != nil {
-		return err
-	}
-	return c.out.Result(result, result.text)
+	return result, err
 }
 
 // noteMoved tells of names that stand for something else at the destination now.
@@ -202,10 +210,18 @@ func (c *copying) execute(ctx context.Context, plan *mirror.Plan, to artifact.Lo
 	opts := mirror.ExecuteOptions{Concurrency: c.flags.concurrency, RateLimit: c.rate,
 		Piecemeal: delivery.Rest(c.carried, plan.Absent()) != nil, Progress: c.out.Progress("copying")}
 	if err := plan.Execute(ctx, opts); err != nil {
-		return fmt.Errorf("mirror to %s: %w", to, c.explainAbsent(err))
+		return fmt.Errorf("%s: %w", c.doing(to), c.explainAbsent(err))
 	}
 	c.warnDamaged(c.found)
 	return nil
+}
+
+// doing says of errors what was under way.
+func (c *copying) doing(to artifact.Location) string {
+	if c.stays {
+		return "import"
+	}
+	return "mirror to " + to.String()
 }
 
 // copyToMedia carries out a plan onto media and makes sure that it can be taken
@@ -220,6 +236,9 @@ func (c *copying) copyToMedia(ctx context.Context, plan *mirror.Plan, media *mir
 	}
 	if err := delivery.PackStart(ctx, media, to.Path, opts != nil); err != nil {
 		return err
+	}
+	if c.stays {
+		return nil
 	}
 	if c.flags.noReadback {
 		if media.Unread() {
@@ -343,7 +362,7 @@ func (c *copying) destination(ctx context.Context) (mirror.Destination, func() e
 		dst, err := mirror.Peek(c.to.Path)
 		return dst, nothing, err
 	}
-	m, err := c.openMedia(ctx, c.to, mirror.MediaOptions{})
+	m, err := c.openMedia(ctx, c.to, mirror.MediaOptions{Stays: c.stays})
 	if err != nil {
 		return nil, nothing, err
 	}

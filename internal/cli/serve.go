@@ -90,7 +90,7 @@ func (a *app) serve(ctx context.Context, refs []string, listen string) error {
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
-	if err := delivery.Serve(ctx, listener, l, slog.New(a.out.Handler())); err != nil {
+	if err := delivery.Serve(ctx, listener, delivery.Catalog(l), slog.New(a.out.Handler())); err != nil {
 		return fmt.Errorf("serve: %w", err)
 	}
 	a.out.Message("stopped")

@@ -80,7 +80,12 @@ type firstTrust struct {
 	rule signer.RuleToAdd
 }
 
-// verifyForSite verifies a release before it is installed. The policy decides where
+// text tells the person what is to be trusted.
+func (t *firstTrust) text() string {
+	return fmt.Sprintf("trusts the key %s for %s from now on", t.Key, t.ID)
+}
+
+// verifyForSite verifies a release before it is imported or installed. The policy decides where
 // one of its rules is for the release; a key that was given must then be among those
 // who signed. Where none is, the key decides, and a rule for it is to be added once the
 // person has agreed.
@@ -113,7 +118,7 @@ func (a *app) verifyForSite(ctx context.Context, f delivery.Found, keyFiles []st
 		}
 		trust = delivery.Trust{Keys: keys}
 	case trust.Policy == nil:
-		return nil, nil, withHint(usagef("installing and upgrading want --key FILE, the vendor's public key, or a policy"),
+		return nil, nil, withHint(usagef("nothing says whose signatures count: want --key FILE, the vendor's public key, or a policy"),
 			"ask the vendor for the key, over another way than this media; a key found on the media proves nothing")
 	}
 	r, err := delivery.Verify(ctx, f, trust)

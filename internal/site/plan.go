@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/opencontainers/go-digest"
+
 	"github.com/sealift/sealift/artifact"
 	"github.com/sealift/sealift/internal/target"
 )
@@ -22,6 +24,10 @@ type Plan struct {
 	// would be made.
 	Revision int `json:"revision"`
 	App      App `json:"app"`
+	// Root is the digest of the release, and Repository is where its images are pulled
+	// from, HOST/REPO.
+	Root       digest.Digest `json:"root,omitempty"`
+	Repository string        `json:"repository,omitempty"`
 	// Before is what is installed now, nil for nothing.
 	Before *App `json:"before,omitempty"`
 	// Unchanged says that there is nothing to do.
@@ -259,7 +265,7 @@ func (h *Home) render(op *operation, action Action, d Delivery, values *choice) 
 func (op *operation) describe(notes []string) *Plan {
 	r := op.record
 	p := &Plan{
-		Instance: r.Instance, Action: r.Action, Revision: r.Number, App: r.App,
+		Instance: r.Instance, Action: r.Action, Revision: r.Number, App: r.App, Root: r.Root, Repository: r.Repository,
 		Values: r.Values, Addresses: r.Addresses, Volumes: r.Volumes, Losses: r.Losses, Notes: notes,
 	}
 	before := map[string]string{}

@@ -90,6 +90,8 @@ type Delivery struct {
 	// of the policy that accepted it, 0 for none. They go into the audit log.
 	Signers []string
 	Policy  int
+	// Library says that it is from the site's library, where it came in as accepted.
+	Library bool
 }
 
 // InstallOptions says how to install or upgrade.

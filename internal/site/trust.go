@@ -125,24 +125,34 @@ func (r remembered) highest(id string) string {
 	return slices.MaxFunc(versions, artifact.CompareVersions)
 }
 
-// forward refuses a release that is older than one that was accepted before, or another
-// one of a version that was: somebody may be bringing back what was mended since.
-// Override is what a person has to be recorded for, "" for nothing.
+// forward decides whether a release may be installed. What is from the library came
+// in by [Home.Admit], and is not asked again whether it is older.
 func (h *Home) forward(name string, d Delivery, opts InstallOptions) (override string, err error) {
 	r, err := h.remembered()
 	if err != nil {
 		return "", err
 	}
 	t := d.Release.App.Template
+	if d.Library && r.Accepted[t.ID][t.Version] == d.Release.Root.Digest {
+		return "", nil
+	}
+	return r.admit(name, d.Release, opts.AllowDowngrade)
+}
+
+// admit refuses a release that is older than one that was accepted before, or another
+// one of a version that was: somebody may be bringing back what was mended since.
+// Override is what a person has to be recorded for, "" for nothing.
+func (r remembered) admit(name string, release *artifact.Release, allowDowngrade bool) (override string, err error) {
+	t := release.App.Template
 	known, highest := r.Accepted[t.ID][t.Version], r.highest(t.ID)
 	switch {
-	case known != "" && known != d.Release.Root.Digest:
+	case known != "" && known != release.Root.Digest:
 		err = refuse(name, RefusedVersionReused, "%s %s was accepted here before with the digest %s, this one is %s: a version must never be used twice",
-			t.ID, t.Version, known, d.Release.Root.Digest)
+			t.ID, t.Version, known, release.Root.Digest)
 	case highest != "" && artifact.CompareVersions(t.Version, highest) < 0:
 		err = refuse(name, RefusedDowngrade, "%s %s was accepted here before, and %s is older", t.ID, highest, t.Version)
 	}
-	if err != nil && opts.AllowDowngrade {
+	if err != nil && allowDowngrade {
 		return "allow-downgrade", nil
 	}
 	return "", err

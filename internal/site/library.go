@@ -1,0 +1,144 @@
+package site
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/sealift/sealift/internal/audit"
+)
+
+// eventImport is what the log calls an import.
+const eventImport = "import"
+
+// Arrival is a verified release on its way into the library.
+type Arrival struct {
+	Delivery
+	// Override is the option by which a person insisted on it, "" for none.
+	Override string
+}
+
+// LibraryDir is where the library of the site whose home is dir stands, an OCI image
+// layout, whether or not there is one.
+func LibraryDir(dir string) string { return filepath.Join(dir, "layout") }
+
+// LibraryDir is [LibraryDir] of the home.
+func (h *Home) LibraryDir() string { return LibraryDir(h.dir) }
+
+// Admit decides by what the site remembers whether a release may come in. It refuses
+// one that is older than the highest version that was accepted, as [RefusedDowngrade],
+// and another digest of a version that was, as [RefusedVersionReused]. With
+// allowDowngrade it lets both in; Override says so, and is to go with the arrival.
+func (h *Home) Admit(d Delivery, allowDowngrade bool) (override string, err error) {
+	r, err := h.remembered()
+	if err != nil {
+		return "", err
+	}
+	return r.admit("", d.Release, allowDowngrade)
+}
+
+// Import has carry bring releases into the library. Their evidence is kept before, and
+// behind it they are remembered as accepted; begin and end of each are in the log. What
+// was cut off is finished by the same again. It fails as carry does, and as
+// [Home.Record].
+func (h *Home) Import(ctx context.Context, list []Arrival, carry func(ctx context.Context) error) error {
+	if err := makeDir(h.dir); err != nil {
+		return fmt.Errorf("import: %w", err)
+	}
+	for _, a := range list {
+		r := a.Release
+		if _, err := h.Record(ctx, a.entry("begun")); err != nil {
+			return err
+		}
+		if err := h.keepEvidence(r.Root.Digest, a.Evidence); err != nil {
+			return fmt.Errorf("keep the evidence of %s %s: %w", r.App.Template.ID, r.App.Template.Version, err)
+		}
+	}
+	failed := carry(ctx)
+	result, reason := "succeeded", ""
+	switch {
+	case failed != nil && ctx.Err() != nil:
+		result = "interrupted"
+	case failed != nil:
+		result, reason = "failed", failed.Error()
+	}
+	var unrecorded error
+	for _, a := range list {
+		e := a.entry(result)
+		e.Reason = reason
+		_, err := h.record(context.WithoutCancel(ctx), e, func(m *remembered) {
+			if failed == nil {
+				m.accept(e.ID, e.Version, e.Root)
+			}
+		})
+		unrecorded = errors.Join(unrecorded, err)
+	}
+	return errors.Join(failed, unrecorded)
+}
+
+// entry is what the log says of an arrival.
+func (a Arrival) entry(result string) audit.Entry {
+	t := a.Release.App.Template
+	return audit.Entry{Event: eventImport, Result: result, ID: t.ID, Version: t.Version, Root: a.Release.Root.Digest, Keys: a.Signers, Policy: a.Policy, Override: a.Override}
+}
+
+// Evidence returns what the verification found when a release was imported, and
+// fs.ErrNotExist where it was not.
+func (h *Home) Evidence(root digest.Digest) (json.RawMessage, error) {
+	if err := root.Validate(); err != nil {
+		return nil, err
+	}
+	return os.ReadFile(h.evidencePath(root))
+}
+
+func (h *Home) keepEvidence(root digest.Digest, evidence json.RawMessage) error {
+	if len(evidence) == 0 {
+		return nil
+	}
+	if err := makeDir(filepath.Dir(h.evidencePath(root))); err != nil {
+		return err
+	}
+	return writeJSON(h.evidencePath(root), evidence)
+}
+
+// DropEvidence forgets the evidence of a release that left the library. One that was
+// not kept is no error.
+func (h *Home) DropEvidence(root digest.Digest) error {
+	if err := root.Validate(); err != nil {
+		return err
+	}
+	if err := os.Remove(h.evidencePath(root)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+func (h *Home) evidencePath(root digest.Digest) string {
+	return filepath.Join(h.dir, "evidence", root.Algorithm().String()+"-"+root.Encoded()+".json")
+}
+
+// Installed returns the current revision of each instance that is installed, sorted by
+// instance.
+func (h *Home) Installed() ([]*Revision, error) {
+	names, err := h.Instances()
+	if err != nil {
+		return nil, err
+	}
+	var list []*Revision
+	for _, name := range names {
+		s, err := h.load(name)
+		if err != nil {
+			return nil, err
+		}
+		if r := s.current(); r != nil {
+			list = append(list, r)
+		}
+	}
+	return list, nil
+}
