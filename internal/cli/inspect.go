@@ -44,6 +44,9 @@ type inspected struct {
 	Statements []delivery.Statement `json:"statements,omitempty"`
 	// Carried is what media says of how much is there, nil for all of it.
 	Carried *inspectedCarried `json:"carried,omitempty"`
+	// Imported is what was verified when it came into the library, nil for what is
+	// elsewhere.
+	Imported *signer.Evidence `json:"imported,omitempty"`
 	// Damage says why nothing else is known.
 	Damage string `json:"damage,omitempty"`
 }
@@ -138,6 +141,9 @@ func (a *app) inspect(ctx context.Context, ref string) error {
 		if i.Carried != nil && i.Release != nil {
 			i.Carried.all = carriesAll(delivery.CarriedOf(f), i.Release.Platforms)
 		}
+		if err == nil {
+			i.Imported, err = a.importedAs(ref, f)
+		}
 		if err != nil {
 			return fmt.Errorf("%s: %w", f.Name, err)
 		}
@@ -151,6 +157,18 @@ func (a *app) inspect(ctx context.Context, ref string) error {
 			m.text(w, torn(m.Directory))
 		}
 	})
+}
+
+// importedAs is what was verified when f came into the library, where ref is of it.
+func (a *app) importedAs(ref string, f delivery.Found) (*signer.Evidence, error) {
+	if loc, err := location(ref); err != nil || loc.Place != artifact.PlaceLibrary || f.Damage != nil {
+		return nil, nil //nolint:nilerr // it was found before
+	}
+	home, err := a.openState()
+	if err != nil {
+		return nil, err
+	}
+	return keptEvidence(home, f)
 }
 
 func inspectOne(ctx context.Context, f delivery.Found) (inspected, error) {
@@ -213,6 +231,9 @@ func (i inspected) text(w io.Writer) {
 		fmt.Fprintf(&b, "  media type  %s\n", ui.Value(i.MediaType))
 	}
 	i.Carried.text(&b)
+	if i.Imported != nil {
+		fmt.Fprintf(&b, "  imported    %s\n", acceptedText(i.Imported))
+	}
 	if len(i.Signatures) == 0 {
 		b.WriteString("  signatures  none\n")
 	}
@@ -227,6 +248,14 @@ func (i inspected) text(w io.Writer) {
 		fmt.Fprintf(&b, "  statement   %s\n", statementText(s))
 	}
 	_, _ = io.WriteString(w, b.String())
+}
+
+// acceptedText says why a release was accepted when it was imported.
+func acceptedText(e *signer.Evidence) string {
+	if d := e.Decision; d != nil {
+		return fmt.Sprintf("as signed by %s, by rule %d of policy %d, for %s", strings.Join(d.Keys, ", "), d.Rule, d.Policy, d.ID)
+	}
+	return "as signed by key " + strings.Join(e.Keys(), ", ")
 }
 
 // statementText is a statement for people.

@@ -146,22 +146,32 @@ func describeRelease(ctx context.Context, home *site.Home, f delivery.Found) (li
 	for _, p := range delivery.CarriedOf(f).Platforms {
 		entry.Platforms = append(entry.Platforms, mirror.FormatPlatform(p))
 	}
-	raw, err := home.Evidence(f.Descriptor.Digest)
-	if errors.Is(err, fs.ErrNotExist) {
-		return entry, nil // put there by something else than import
-	}
-	var evidence signer.Evidence
-	if err == nil {
-		err = json.Unmarshal(raw, &evidence)
-	}
-	if err != nil {
-		return entry, fmt.Errorf("evidence of %s: %w", f.Name, err)
+	evidence, err := keptEvidence(home, f)
+	if err != nil || evidence == nil {
+		return entry, err // where there is none something else than import has put it there
 	}
 	entry.Signers = append(entry.Signers, evidence.Keys()...)
 	if d := evidence.Decision; d != nil {
 		entry.Policy, entry.names = d.Policy, d.Keys
 	}
 	return entry, nil
+}
+
+// keptEvidence is what was found when a release of the library was imported, nil where
+// nothing is known of that.
+func keptEvidence(home *site.Home, f delivery.Found) (*signer.Evidence, error) {
+	raw, err := home.Evidence(f.Descriptor.Digest)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	evidence := new(signer.Evidence)
+	if err == nil {
+		err = json.Unmarshal(raw, evidence)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("evidence of %s: %w", f.Name, err)
+	}
+	return evidence, nil
 }
 
 func listText(w io.Writer, list []listed) {

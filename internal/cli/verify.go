@@ -136,7 +136,7 @@ func (a *app) verify(ctx context.Context, refs []string, f verifyFlags) error {
 	if len(refs) > 1 && len(f.repair) > 0 {
 		return withHint(usagef("--repair mends one directory at a time, got %d", len(refs)), "sealift verify %s --repair SRC", refs[0])
 	}
-	sources, err := a.repairSources(refs[0], f.repair)
+	sources, err := a.repairSources(ctx, refs[0], f.repair)
 	if err != nil {
 		return err
 	}
@@ -327,13 +327,16 @@ func (c check) carried(f delivery.Found) delivery.Carried {
 }
 
 // repairSources opens what --repair names.
-func (a *app) repairSources(ref string, names []string) (sources []mirror.RepairSource, err error) {
+func (a *app) repairSources(ctx context.Context, ref string, names []string) (sources []mirror.RepairSource, err error) {
 	if len(names) == 0 {
 		return nil, nil
 	}
 	to, err := location(ref)
 	if err != nil {
 		return nil, err
+	}
+	if to.Place == artifact.PlaceLibrary {
+		return nil, withHint(usagef("--repair mends a directory, got %q", ref), "the library's: sealift verify %s --repair SRC", directory(a.finder().Library))
 	}
 	if to.Place != artifact.PlaceMedia {
 		return nil, withHint(usagef("--repair mends media, and %s is in a registry", ref), "copy it there again: sealift mirror --check SRC %s", to.Repository)
@@ -344,10 +347,15 @@ func (a *app) repairSources(ref string, names []string) (sources []mirror.Repair
 			return nil, err
 		}
 		source := mirror.RepairSource{Name: name}
-		if from.Place == artifact.PlaceMedia {
-			// By digest, whatever it is called there.
+		switch from.Place { // by digest, whatever it is called there
+		case artifact.PlaceMedia:
 			source.Store, err = delivery.OpenMedia(from.Path)
-		} else {
+		case artifact.PlaceLibrary:
+			if _, err := a.find(ctx, name); err != nil {
+				return nil, err
+			}
+			source.Store, err = delivery.OpenMedia(a.finder().Library)
+		default:
 			source.Store, err = a.client.Repository(from.Repository)
 		}
 		if err != nil {
