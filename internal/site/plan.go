@@ -123,6 +123,9 @@ func (h *Home) prepare(ctx context.Context, action Action, d Delivery, opts Inst
 	if op.override, err = h.forward(s.name, d, opts); err != nil {
 		return nil, err
 	}
+	if op.current != nil && artifact.CompareVersions(t.Version, op.current.App.Version) < 0 {
+		op.override = overrideDowngrade // or it was refused
+	}
 	op.signers, op.policy = d.Signers, d.Policy
 	old, err := op.inherit()
 	if err != nil {

@@ -139,6 +139,9 @@ func (h *Home) forward(name string, d Delivery, opts InstallOptions) (override s
 	return r.admit(name, d.Release, opts.AllowDowngrade)
 }
 
+// overrideDowngrade is on record for InstallOptions.AllowDowngrade.
+const overrideDowngrade = "allow-downgrade"
+
 // admit refuses a release that is older than one that was accepted before, or another
 // one of a version that was: somebody may be bringing back what was mended since.
 // Override is what a person has to be recorded for, "" for nothing.
@@ -153,7 +156,7 @@ func (r remembered) admit(name string, release *artifact.Release, allowDowngrade
 		err = refuse(name, RefusedDowngrade, "%s %s was accepted here before, and %s is older", t.ID, highest, t.Version)
 	}
 	if err != nil && allowDowngrade {
-		return "allow-downgrade", nil
+		return overrideDowngrade, nil
 	}
 	return "", err
 }
