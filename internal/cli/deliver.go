@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"strings"
 
@@ -40,9 +41,11 @@ type delivering struct {
 	flags   deliveryFlags
 	release *delivery.Release
 	site.Delivery
+	// pull is the repository that the engine pulls from.
+	pull string
 	// first is the key that is to be trusted from now on, nil for none.
 	first *firstTrust
-	// library says that it is there already.
+	// library says that its images are served from there.
 	library bool
 	// home is where the library is, and in is the way into it, nil for what does not
 	// go there or is there.
@@ -98,9 +101,13 @@ func (d *delivering) describe() error {
 	if r.Evidence.Decision != nil {
 		d.Policy = r.Evidence.Decision.Policy
 	}
-	repository := delivery.ImageRepository(r, d.flags.registry)
+	from := r.Found
+	if from.Media != nil && !d.flags.noImport {
+		from.Repository = delivery.FullName(from.Repository) // as it is in the library
+	}
+	d.pull = delivery.ImageRepository(from, d.flags.registry)
 	for key, image := range r.Images {
-		d.Images[key] = repository + "@" + image.Digest.String()
+		d.Images[key] = d.pull + "@" + image.Digest.String()
 	}
 	return nil
 }
@@ -152,7 +159,24 @@ func (d *delivering) planImport(ctx context.Context, platforms []ocispec.Platfor
 		return err
 	}
 	d.carried = newMirrored(plan, d.home.LibraryDir())
-	return nil
+	if d.carried.Copied > 0 {
+		return nil
+	}
+	return d.fromLibrary(ctx, platforms)
+}
+
+// fromLibrary takes the release from the library, where it is there under the name that
+// it has on the media.
+func (d *delivering) fromLibrary(ctx context.Context, platforms []ocispec.Platform) error {
+	f := d.release.Found
+	held, err := delivery.FindMedia(ctx, artifact.Location{Place: artifact.PlaceMedia, Path: d.home.LibraryDir(), Repository: delivery.FullName(f.Repository), Digest: f.Descriptor.Digest})
+	if errors.Is(err, errdef.ErrNotFound) || errors.Is(err, fs.ErrNotExist) || err == nil && held[0].Damage != nil {
+		return nil // the import names it, or finds out
+	} else if err != nil {
+		return err
+	}
+	d.in, d.library, d.release.Found = nil, true, held[0]
+	return d.verifyBytes(ctx, d.release, platforms)
 }
 
 // bring takes the release into the library, where it goes there, and makes sure that a
@@ -163,14 +187,17 @@ func (d *delivering) bring(ctx context.Context) (stop func() error, err error) {
 	if r.Media == nil {
 		return func() error { return nil }, nil
 	}
-	catalog := delivery.Catalog(r.Media)
 	if d.in != nil {
 		if _, err := d.in.bring(ctx); err != nil {
 			return nil, err
 		}
+		d.library = true
+	}
+	catalog := delivery.Catalog(r.Media)
+	if d.library {
 		catalog = delivery.LibraryCatalog(d.home.LibraryDir())
 	}
-	return d.answer(ctx, d.flags.registry, delivery.ImageRepository(r, d.flags.registry), r.Found.Descriptor.Digest, catalog)
+	return d.answer(ctx, d.flags.registry, d.pull, r.Found.Descriptor.Digest, catalog)
 }
 
 // act plans a change and, once it is agreed to, brings what it needs and carries it out.

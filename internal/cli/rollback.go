@@ -74,7 +74,13 @@ func (a *app) rollback(ctx context.Context, instance string, revision int, f del
 // and nothing answers there: the engine may have lost them.
 func (a *app) answerAgain(ctx context.Context, home *site.Home, p *site.Plan) (stop func() error, err error) {
 	nothing := func() error { return nil }
-	address, _, _ := strings.Cut(p.Repository, "/")
+	repository := ""
+	for _, c := range p.Changes {
+		if c.Image != "" {
+			repository, _, _ = strings.Cut(c.Image, "@")
+		}
+	}
+	address, _, _ := strings.Cut(repository, "/")
 	if p.Unchanged || !loopback(address) {
 		return nothing, nil
 	}
@@ -82,7 +88,7 @@ func (a *app) answerAgain(ctx context.Context, home *site.Home, p *site.Plan) (s
 	if _, err := delivery.FindLibrary(ctx, home.LibraryDir(), loc); err != nil {
 		return nothing, ctx.Err() // the engine is likely to have them
 	}
-	stop, err = a.answer(ctx, address, p.Repository, p.Root, delivery.LibraryCatalog(home.LibraryDir()))
+	stop, err = a.answer(ctx, address, repository, p.Root, delivery.LibraryCatalog(home.LibraryDir()))
 	if errors.Is(err, delivery.ErrElsewhere) {
 		a.out.Warn("%v; images that the engine has lost cannot be pulled", err)
 		return nothing, nil

@@ -290,7 +290,7 @@ func TestAnswer(t *testing.T) {
 	}
 	address := listener.Addr().String()
 	listener.Close()
-	repository, root := delivery.ImageRepository(r, address), r.Found.Descriptor.Digest
+	repository, root := delivery.ImageRepository(r.Found, address), r.Found.Descriptor.Digest
 	if repository != address+"/r.example__5000/a/shop" {
 		t.Fatalf("ImageRepository = %s, want %s/r.example__5000/a/shop", repository, address)
 	}

@@ -125,13 +125,13 @@ func (c *libraryCatalog) Repository(ctx context.Context, name string) (registry.
 	return now.Repository(ctx, name)
 }
 
-// ImageRepository returns the repository an engine on this host pulls r's images from:
-// of a release in a registry that one, else the registry at address.
-func ImageRepository(r *Release, address string) string {
-	if r.Media == nil {
-		return r.Repository
+// ImageRepository returns the repository an engine on this host pulls the images of f
+// from: of a release in a registry that one, else the registry at address.
+func ImageRepository(f Found, address string) string {
+	if f.Media == nil {
+		return f.Repository
 	}
-	return address + "/" + registry.URLName(r.Repository)
+	return address + "/" + registry.URLName(f.Repository)
 }
 
 // Answer makes sure that the registry at address has root in repository, which is at

@@ -24,10 +24,8 @@ type Plan struct {
 	// would be made.
 	Revision int `json:"revision"`
 	App      App `json:"app"`
-	// Root is the digest of the release, and Repository is where its images are pulled
-	// from, HOST/REPO.
-	Root       digest.Digest `json:"root,omitempty"`
-	Repository string        `json:"repository,omitempty"`
+	// Root is the digest of the release.
+	Root digest.Digest `json:"root,omitempty"`
 	// Before is what is installed now, nil for nothing.
 	Before *App `json:"before,omitempty"`
 	// Unchanged says that there is nothing to do.
@@ -268,7 +266,7 @@ func (h *Home) render(op *operation, action Action, d Delivery, values *choice) 
 func (op *operation) describe(notes []string) *Plan {
 	r := op.record
 	p := &Plan{
-		Instance: r.Instance, Action: r.Action, Revision: r.Number, App: r.App, Root: r.Root, Repository: r.Repository,
+		Instance: r.Instance, Action: r.Action, Revision: r.Number, App: r.App, Root: r.Root,
 		Values: r.Values, Addresses: r.Addresses, Volumes: r.Volumes, Losses: r.Losses, Notes: notes,
 	}
 	before := map[string]string{}
