@@ -79,8 +79,9 @@ func (a *app) policyUpdate(ctx context.Context, ref string, yes, dryRun bool) er
 	}
 	found, err := a.choosePolicy(ctx, ref)
 	if err != nil {
-		return err
+		return a.recordUpdateRefusal(ctx, home, audit.Entry{}, dryRun, err)
 	}
+	about := audit.Entry{Policy: found.Version, Root: found.Root.Digest}
 	v := policyUpdated{Type: "policyUpdated", Name: found.Name, Digest: found.Root.Digest.String(), Changes: []compare.PolicyChange{}, DryRun: dryRun}
 	v.From = site.PolicyMark{Version: present.Version, Digest: digest.FromBytes(before)}
 	v.To = site.PolicyMark{Version: found.Version, Digest: found.Document.Digest}
@@ -91,11 +92,11 @@ func (a *app) policyUpdate(ctx context.Context, ref string, yes, dryRun bool) er
 	}
 	update, err := delivery.VerifyPolicy(ctx, found, present, a.Now())
 	if err != nil {
-		return a.recordUpdateRefusal(ctx, home, found, dryRun, err)
+		return a.recordUpdateRefusal(ctx, home, about, dryRun, err)
 	}
 	change := site.PolicyUpdate{Policy: update.Policy, Data: update.Data, Root: found.Root.Digest, Signers: update.Evidence.Keys(), Present: v.From.Digest}
 	if err := home.CheckUpdate(ctx, change); err != nil {
-		return a.recordUpdateRefusal(ctx, home, found, dryRun, err)
+		return a.recordUpdateRefusal(ctx, home, about, dryRun, err)
 	}
 	if err := v.fill(present, update, home, a); err != nil {
 		return err
@@ -110,7 +111,7 @@ func (a *app) policyUpdate(ctx context.Context, ref string, yes, dryRun bool) er
 		return err
 	}
 	if err := home.UpdatePolicy(ctx, change); err != nil {
-		return a.recordUpdateRefusal(ctx, home, found, false, err)
+		return a.recordUpdateRefusal(ctx, home, about, false, err)
 	}
 	return a.out.Result(v, v.text)
 }
@@ -143,6 +144,11 @@ func (v *policyUpdated) fill(present *signer.Policy, update *delivery.VerifiedPo
 	if !update.Policy.Updatable(now) {
 		v.Warnings = append(v.Warnings, noUpdateAfter)
 	}
+	for _, c := range v.Changes {
+		if c.Part == "revoked" && c.Kind == compare.Removed {
+			v.Warnings = append(v.Warnings, fmt.Sprintf("%s was revoked, and would count again", c.Name))
+		}
+	}
 	ids, err := home.AcceptedIDs()
 	if err != nil {
 		return err
@@ -156,13 +162,13 @@ func (v *policyUpdated) fill(present *signer.Policy, update *delivery.VerifiedPo
 }
 
 // recordUpdateRefusal records in the site's log that an update was not accepted, where
-// it was to be. What could not be read was not refused.
-func (a *app) recordUpdateRefusal(ctx context.Context, home *site.Home, f delivery.FoundPolicy, dryRun bool, cause error) error {
+// it was to be, with what is known about it. What could not be read was not refused.
+func (a *app) recordUpdateRefusal(ctx context.Context, home *site.Home, about audit.Entry, dryRun bool, cause error) error {
 	if code := exitCode(ctx, cause); dryRun || code != exitVerification && code != exitRefused {
 		return cause
 	}
-	_, err := home.Record(ctx, audit.Entry{Event: "refused", Policy: f.Version, Root: f.Root.Digest, Reason: cause.Error()})
-	if err != nil {
+	about.Event, about.Reason = "refused", cause.Error()
+	if _, err := home.Record(ctx, about); err != nil {
 		a.out.Warn("this was not recorded: %v", err)
 	}
 	return cause
