@@ -139,7 +139,7 @@ func hint(err error, code int) string {
 		return "is the clock of this machine right? Where it is, ask the vendor for a release signed by a key that is valid, or change the policy"
 	case errors.As(err, &update) && update.Closed:
 		return fmt.Sprintf("who answers for the site says who may replace its policy: raise version to %d in policy.yaml and add updates: {keys: [NAME]}, names of keys in it; or puts the new policy there", update.Policy+1)
-	case errors.As(err, &update):
+	case errors.As(err, &update) && code == exitRefused:
 		return "see who may sign an update: sealift policy list; more signatures are added with: sealift sign REF --key KEY"
 	case errors.As(err, new(*signer.PolicyError)):
 		return "see what the site accepts: sealift policy list; whose key it is not, only who answers for the site adds: sealift policy add --key FILE --for ID"

@@ -98,7 +98,12 @@ func (a *app) policyUpdate(ctx context.Context, ref string, yes, dryRun bool) er
 	if err := home.CheckUpdate(ctx, change); err != nil {
 		return a.recordUpdateRefusal(ctx, home, about, dryRun, err)
 	}
-	if err := v.fill(present, update, home, a); err != nil {
+	v.Changes = append(v.Changes, compare.Policies(present, update.Policy)...)
+	v.Updates = listUpdates(update.Policy)
+	for _, name := range update.Evidence.Decision.Keys {
+		v.Signers = append(v.Signers, policySigner{name, present.Keys[name].Fingerprint()})
+	}
+	if v.Warnings, err = a.updateWarnings(home, present, update.Policy, v.Changes); err != nil {
 		return err
 	}
 	if dryRun {
@@ -133,32 +138,25 @@ func (a *app) choosePolicy(ctx context.Context, ref string) (delivery.FoundPolic
 	return found, err
 }
 
-// fill says what changes.
-func (v *policyUpdated) fill(present *signer.Policy, update *delivery.VerifiedPolicy, home *site.Home, a *app) error {
-	for _, name := range update.Evidence.Decision.Keys {
-		v.Signers = append(v.Signers, policySigner{name, present.Keys[name].Fingerprint()})
-	}
-	v.Changes = append(v.Changes, compare.Policies(present, update.Policy)...)
-	v.Updates = listUpdates(update.Policy)
+// updateWarnings are what a person should think of before a policy takes the place of
+// the present one.
+func (a *app) updateWarnings(home *site.Home, present, next *signer.Policy, changes []compare.PolicyChange) (list []string, err error) {
 	now := a.Now()
-	if !update.Policy.Updatable(now) {
-		v.Warnings = append(v.Warnings, noUpdateAfter)
+	if !next.Updatable(now) {
+		list = append(list, noUpdateAfter)
 	}
-	for _, c := range v.Changes {
+	for _, c := range changes {
 		if c.Part == "revoked" && c.Kind == compare.Removed {
-			v.Warnings = append(v.Warnings, fmt.Sprintf("%s was revoked, and would count again", c.Name))
+			list = append(list, c.Name+" was revoked, and would count again")
 		}
 	}
 	ids, err := home.AcceptedIDs()
-	if err != nil {
-		return err
-	}
 	for _, id := range ids {
-		if present.Attainable(id, now) && !update.Policy.Attainable(id, now) {
-			v.Warnings = append(v.Warnings, fmt.Sprintf("%s was accepted here, and nobody's releases of it will be any more", id))
+		if present.Attainable(id, now) && !next.Attainable(id, now) {
+			list = append(list, id+" was accepted here, and nobody's releases of it will be any more")
 		}
 	}
-	return nil
+	return list, err
 }
 
 // recordUpdateRefusal records in the site's log that an update was not accepted, where

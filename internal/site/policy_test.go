@@ -249,12 +249,12 @@ func TestUpdateKilled(t *testing.T) {
 					before = five
 				}
 				to, want := five, slices.Clone(tt.logged)
-				switch {
-				case way == "read":
+				switch way {
+				case "read":
 					if got := r.reads(t); got != before {
 						t.Errorf("the policy is %q, want %q", got, before)
 					}
-				case way == "another":
+				case "another":
 					to = six
 				}
 				if err := r.UpdatePolicy(t.Context(), update(t, before, to)); err != nil {
