@@ -25,6 +25,8 @@ type Policy struct {
 	Revoked map[string]string
 	// Rules are in order: the first that is for the id of a release decides on it.
 	Rules []Rule
+	// Updates says who may replace the policy as a whole.
+	Updates Updates
 }
 
 // PolicyKey is a key that a policy knows.
@@ -80,10 +82,11 @@ func (e *ClockError) Error() string {
 // Decision says which rule of which policy accepted a release.
 type Decision struct {
 	// Policy is the version of the policy, Rule the number of the rule, from 1, and
-	// ID the pattern in it that is for the release.
+	// ID the pattern in it that is for the release. Both are zero where an update of
+	// the policy was accepted.
 	Policy int    `json:"policy"`
-	Rule   int    `json:"rule"`
-	ID     string `json:"id"`
+	Rule   int    `json:"rule,omitempty"`
+	ID     string `json:"id,omitempty"`
 	// Keys are the names of the keys that signed, sorted, and Threshold how many had
 	// to.
 	Keys      []string `json:"keys"`

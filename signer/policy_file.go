@@ -17,7 +17,7 @@ import (
 const PolicyKind = "Policy"
 
 // MaxPolicyBytes bounds a policy.
-const MaxPolicyBytes = 1 << 20
+const MaxPolicyBytes = artifact.MaxPolicyBytes
 
 const (
 	maxPolicyKeys = 1000
@@ -32,6 +32,7 @@ type policyFile struct {
 	Keys       map[string]fileKey `json:"keys"`
 	Revoked    map[string]string  `json:"revoked"`
 	Rules      []fileRule         `json:"rules"`
+	Updates    *fileUpdates       `json:"updates"`
 }
 
 type fileKey struct {
@@ -156,6 +157,7 @@ func (file policyFile) policy(f *document.Findings) *Policy {
 		}
 		p.addRule(f, fmt.Sprintf("rules[%d]", i), rule, file.Keys)
 	}
+	p.addUpdates(f, file)
 	return p
 }
 

@@ -62,6 +62,7 @@ func TestScript(t *testing.T) {
 			"lock":       cmdLock,
 			"press":      cmdPress,
 			"pushimage":  cmdPushImage,
+			"pushpolicy": cmdPushPolicy,
 			"reconnect":  cmdReconnect,
 			"registry":   cmdRegistry,
 			"relabel":    cmdRelabel,

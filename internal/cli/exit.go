@@ -61,7 +61,7 @@ func exitCode(ctx context.Context, err error) int {
 	switch {
 	case ctx.Err() != nil:
 		return exitInterrupted
-	case errors.Is(err, artifact.ErrInvalidRelease):
+	case errors.Is(err, artifact.ErrInvalidRelease), errors.Is(err, artifact.ErrInvalidPolicy):
 		return exitVerification // before the findings in it, which are not this person's
 	case errors.As(err, new(*usageError)), errors.As(err, new(artifact.FindingsError)):
 		return exitUsage
@@ -109,6 +109,7 @@ func hint(err error, code int) string {
 	var hinted *hintedError
 	var image *publish.ImageError
 	var rest *delivery.RestError
+	var update *signer.UpdateError
 	switch {
 	case code == exitInterrupted && errors.As(err, new(*mirror.IncompleteError)):
 		return "run the same command again; it continues where it stopped"
@@ -118,6 +119,8 @@ func hint(err error, code int) string {
 		return hinted.hint
 	case errors.Is(err, artifact.ErrInvalidRelease):
 		return "the bytes are what was published, but no release this program can use; ask the vendor"
+	case errors.Is(err, artifact.ErrInvalidPolicy):
+		return "the bytes are what was published, but no policy this program can use; ask who published it"
 	case errors.As(err, new(*delivery.InventoryError)):
 		return "compare key fingerprints with the site (sealift fingerprint FILE), or have it make the inventory again: sealift inventory -O FILE --key KEY"
 	case errors.Is(err, publish.ErrRaced), errors.Is(err, signer.ErrConflict):
@@ -134,6 +137,10 @@ func hint(err error, code int) string {
 		return "keep a copy of the site's home as it is now, and ask who had access to it"
 	case errors.As(err, new(*signer.ClockError)):
 		return "is the clock of this machine right? Where it is, ask the vendor for a release signed by a key that is valid, or change the policy"
+	case errors.As(err, &update) && update.Closed:
+		return fmt.Sprintf("who answers for the site says who may replace its policy: raise version to %d in policy.yaml and add updates: {keys: [NAME]}, names of keys in it; or puts the new policy there", update.Policy+1)
+	case errors.As(err, &update) && code == exitRefused:
+		return "see who may sign an update: sealift policy list; more signatures are added with: sealift sign REF --key KEY"
 	case errors.As(err, new(*signer.PolicyError)):
 		return "see what the site accepts: sealift policy list; whose key it is not, only who answers for the site adds: sealift policy add --key FILE --for ID"
 	case errors.Is(err, signer.ErrUnsigned):

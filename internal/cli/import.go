@@ -81,6 +81,12 @@ type importing struct {
 	leftOut  []leftOut
 }
 
+// Why an import does not take what is no release.
+const (
+	noRelease   = "it is no release"
+	policyWaits = "it is a policy, which sealift policy update takes"
+)
+
 // leftOut is what an import does not take.
 type leftOut struct {
 	Name   string `json:"name"`
@@ -171,7 +177,11 @@ func (in *importing) judge(ctx context.Context, f delivery.Found, held map[diges
 		return false, f.Damage
 	}
 	if _, _, err := delivery.Claim(ctx, f); errors.Is(err, artifact.ErrNotRelease) {
-		in.leave(f, "it is no release")
+		reason := noRelease
+		if _, err := artifact.ReadPolicyUpdate(ctx, f.Store, f.Descriptor); err == nil {
+			reason = policyWaits
+		}
+		in.leave(f, reason)
 		return false, nil
 	}
 	r, first, err := in.verifyForSite(ctx, f, in.flags.keys)
@@ -230,7 +240,7 @@ func (in *importing) nothing() error {
 	var errs []error
 	older := false
 	for _, l := range in.leftOut {
-		older = older || l.Reason != "it is no release"
+		older = older || l.Reason != noRelease && l.Reason != policyWaits
 		errs = append(errs, fmt.Errorf("%s: %s", l.Name, l.Reason))
 	}
 	err := fmt.Errorf("%s: nothing to import: %w", strings.Join(in.refs, " "), errors.Join(errs...))

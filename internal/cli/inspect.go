@@ -22,7 +22,7 @@ func newInspect(a *app) *cobra.Command {
 		Use:   "inspect REF",
 		Short: "Show what a release, or media, holds",
 		Long: `inspect shows each artifact REF names: for a release its components, the images they
-run and what the site may choose; for everything the signatures and statements found,
+run and what the site may choose; for an update of a policy its version; for everything the signatures and statements found,
 as SBOMs and reports, and of media what it lacks. Nothing is verified beyond the digests of manifests: who signed is
 no verdict. Use verify for that.`,
 		Example: "  sealift inspect registry.example.com/shop:1.0.0\n  sealift inspect /media/usb -o json",
@@ -35,10 +35,12 @@ no verdict. Use verify for that.`,
 
 // inspected is one artifact of the result of inspect.
 type inspected struct {
-	Name       string             `json:"name"`
-	Digest     string             `json:"digest"`
-	MediaType  string             `json:"mediaType"`
-	Release    *inspectedRelease  `json:"release,omitempty"`
+	Name      string            `json:"name"`
+	Digest    string            `json:"digest"`
+	MediaType string            `json:"mediaType"`
+	Release   *inspectedRelease `json:"release,omitempty"`
+	// Policy is what an update of a policy says of itself.
+	Policy     *inspectedPolicy   `json:"policy,omitempty"`
 	Signatures []signer.Signature `json:"signatures"`
 	// Statements are attestations, SBOMs and what else is said of it and of its images.
 	Statements []delivery.Statement `json:"statements,omitempty"`
@@ -118,6 +120,12 @@ type inspectedRelease struct {
 	Files      map[string]int                `json:"files,omitempty"`
 }
 
+type inspectedPolicy struct {
+	Version  int    `json:"version"`
+	Document string `json:"document"`
+	Bytes    int64  `json:"bytes"`
+}
+
 type inspectedComponent struct {
 	Image  string `json:"image"`
 	Digest string `json:"digest"`
@@ -189,8 +197,18 @@ func inspectOne(ctx context.Context, f delivery.Found) (inspected, error) {
 	if err != nil && !errors.Is(err, artifact.ErrNotRelease) {
 		return i, err
 	}
-	if i.Statements, err = delivery.Statements(ctx, f, r); err != nil || r == nil {
+	if i.Statements, err = delivery.Statements(ctx, f, r); err != nil {
 		return i, err
+	}
+	if r == nil {
+		update, err := artifact.ReadPolicyUpdate(ctx, f.Store, f.Descriptor)
+		if errors.Is(err, artifact.ErrNotPolicy) {
+			return i, nil
+		} else if err != nil {
+			return i, err
+		}
+		i.Policy = &inspectedPolicy{update.Version, update.Document.Digest.String(), update.Document.Size}
+		return i, nil
 	}
 	t := r.App.Template
 	i.Release = &inspectedRelease{ID: t.ID, Version: t.Version, Title: t.Title, Vendor: t.Vendor, Platforms: t.Platforms,
@@ -227,6 +245,8 @@ func (i inspected) text(w io.Writer) {
 		for _, name := range sorted(r.Files) {
 			fmt.Fprintf(&b, "  file        %s, %s\n", ui.Value(name), ui.Bytes(int64(r.Files[name])))
 		}
+	} else if i.Policy != nil {
+		fmt.Fprintf(&b, "  policy      version %d, %s\n              %s\n", i.Policy.Version, ui.Bytes(i.Policy.Bytes), i.Policy.Document)
 	} else {
 		fmt.Fprintf(&b, "  media type  %s\n", ui.Value(i.MediaType))
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/sealift/sealift/artifact"
 	"github.com/sealift/sealift/internal/delivery"
+	"github.com/sealift/sealift/internal/delivery/compare"
 	"github.com/sealift/sealift/internal/ui"
 	"github.com/sealift/sealift/signer"
 )
@@ -26,9 +27,11 @@ func newPolicy(a *app) *cobra.Command {
 		Long: `A policy is the site's statement of whose signatures it accepts: rules in order, of
 which the first that is for the id of a release decides. What no rule is for is not
 accepted. It is policy.yaml in the site's home, and can be edited; docs/format.md
-explains every field.
+explains every field. Raise its version whenever you edit it: a lower one than was used
+before is refused.
 
-Where there is a policy, verify, install and upgrade go by it.`,
+Where there is a policy, verify, install and upgrade go by it. Its updates say who may
+replace it as a whole, by an update that policy publish makes and policy update takes.`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return nil
@@ -37,7 +40,7 @@ Where there is a policy, verify, install and upgrade go by it.`,
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newPolicyAdd(a), newPolicyList(a), newPolicyShow(a), newPolicyTest(a))
+	cmd.AddCommand(newPolicyAdd(a), newPolicyList(a), newPolicyShow(a), newPolicyTest(a), newPolicyPublish(a), newPolicyUpdate(a))
 	return cmd
 }
 
@@ -94,7 +97,7 @@ func (a *app) policyAdd(ctx context.Context, keyFile, name string, ids []string,
 	}
 	rule := signer.RuleToAdd{IDs: ids, Key: keys[0], Name: name}
 	if dryRun {
-		_, before, err := home.Policy()
+		_, before, err := home.Policy(ctx)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
@@ -128,8 +131,8 @@ func newPolicyList(a *app) *cobra.Command {
 		Short:   "List the rules and the keys of the policy",
 		Example: "  sealift policy list\n  sealift policy list --policy draft.yaml -o json",
 		Args:    args(0, 0, "no arguments"),
-		RunE: func(*cobra.Command, []string) error {
-			path, _, p, err := a.readPolicy(file)
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			path, _, p, err := a.readPolicy(cmd.Context(), file)
 			if err != nil {
 				return err
 			}
@@ -149,8 +152,8 @@ func newPolicyShow(a *app) *cobra.Command {
 field policy, as text; policy list has its content.`,
 		Example: "  sealift policy show\n  sealift policy show --policy draft.yaml",
 		Args:    args(0, 0, "no arguments"),
-		RunE: func(*cobra.Command, []string) error {
-			path, data, _, err := a.readPolicy(file)
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			path, data, _, err := a.readPolicy(cmd.Context(), file)
 			if err != nil {
 				return err
 			}
@@ -167,7 +170,9 @@ func newPolicyTest(a *app) *cobra.Command {
 		Use:   "test REF…",
 		Short: "Say what the policy decides on releases, and why",
 		Long: `test says of each release that REF names which rule of the policy is for it, and
-whether it is accepted. Only signatures are looked at; verify reads every byte too.
+whether it is accepted; of an update of the policy, whether those have signed it who may
+replace the policy. Only signatures are looked at; verify reads every byte too. With
+--policy a new policy can be tried on what sites hold, before it is published.
 The exit status is 15 when anything is not accepted, and 12 when a signature or what
 it is about is damaged; the result is printed all the same.`,
 		Example: "  sealift policy test /media/usb\n  sealift policy test registry.example.com/shop:1.0.0 --policy draft.yaml",
@@ -186,7 +191,7 @@ func policyFlag(cmd *cobra.Command, file *string) {
 }
 
 // readPolicy reads the policy in a file, or the site's where none is named.
-func (a *app) readPolicy(file string) (path string, data []byte, p *signer.Policy, err error) {
+func (a *app) readPolicy(ctx context.Context, file string) (path string, data []byte, p *signer.Policy, err error) {
 	if file != "" {
 		if data, err = readFile(file, signer.MaxPolicyBytes); err != nil {
 			return file, nil, nil, fmt.Errorf("read policy: %w", err)
@@ -198,7 +203,7 @@ func (a *app) readPolicy(file string) (path string, data []byte, p *signer.Polic
 	if err != nil {
 		return "", nil, nil, err
 	}
-	p, data, err = home.Policy()
+	p, data, err = home.Policy(ctx)
 	if errors.Is(err, fs.ErrNotExist) {
 		err = withHint(fmt.Errorf("this site has no policy yet: %w", err), "make one: sealift policy add --key vendor.pub --for example.com/shop")
 	}
@@ -223,6 +228,27 @@ type policyListed struct {
 	Version int          `json:"version"`
 	Rules   []listedRule `json:"rules"`
 	Keys    []listedKey  `json:"keys"`
+	// Updates is nil where nobody may replace the policy.
+	Updates *listedUpdates `json:"updates,omitempty"`
+}
+
+type listedUpdates struct {
+	Keys      []string `json:"keys"`
+	Threshold int      `json:"threshold"`
+}
+
+func listUpdates(p *signer.Policy) *listedUpdates {
+	if len(p.Updates.Keys) == 0 {
+		return nil
+	}
+	return &listedUpdates{p.Updates.Keys, p.Updates.Threshold}
+}
+
+func (u *listedUpdates) text() string {
+	if u == nil {
+		return "none: nobody may replace this policy by a signed one"
+	}
+	return compare.SignedBy(u.Keys, u.Threshold)
 }
 
 type listedWindow struct {
@@ -267,7 +293,12 @@ func (l listedWindow) text() string {
 }
 
 func (a *app) listPolicy(path string, p *signer.Policy) error {
-	v := policyListed{Type: "policyList", File: path, Version: p.Version, Rules: []listedRule{}, Keys: []listedKey{}}
+	v := listedPolicy(path, p)
+	return a.out.Result(v, v.text)
+}
+
+func listedPolicy(path string, p *signer.Policy) policyListed {
+	v := policyListed{Updates: listUpdates(p), Type: "policyList", File: path, Version: p.Version, Rules: []listedRule{}, Keys: []listedKey{}}
 	for _, r := range p.Rules {
 		rule := listedRule{Keys: r.Keys, Threshold: r.Threshold, listedWindow: listWindow(r.Window)}
 		for _, id := range r.IDs {
@@ -279,10 +310,10 @@ func (a *app) listPolicy(path string, p *signer.Policy) error {
 		k := p.Keys[name]
 		v.Keys = append(v.Keys, listedKey{name, k.Fingerprint(), p.Revoked[k.Fingerprint()], listWindow(k.Window)})
 	}
-	return a.out.Result(v, v.print)
+	return v
 }
 
-func (v policyListed) print(w io.Writer) {
+func (v policyListed) text(w io.Writer) {
 	fmt.Fprintf(w, "%s, version %d\n", v.File, v.Version)
 	for i, r := range v.Rules {
 		wants := strings.Join(r.Keys, ", ")
@@ -295,6 +326,7 @@ func (v policyListed) print(w io.Writer) {
 	if len(v.Rules) == 0 {
 		fmt.Fprintln(w, "no rules: nothing is accepted")
 	}
+	fmt.Fprintf(w, "updates  %s\n", v.Updates.text())
 	for _, k := range v.Keys {
 		fmt.Fprintf(w, "key %s  %s", k.Name, k.Fingerprint)
 		if k.Revoked != "" {
@@ -317,6 +349,8 @@ type policyTested struct {
 	File     string           `json:"file"`
 	Version  int              `json:"version"`
 	Releases []policyDecision `json:"releases"`
+	// Updates says who may replace the policy, nil for nobody.
+	Updates *listedUpdates `json:"updates,omitempty"`
 }
 
 // policyDecision is what a policy says of one release.
@@ -330,10 +364,13 @@ type policyDecision struct {
 	Pattern  string           `json:"pattern,omitempty"`
 	Reason   string           `json:"reason,omitempty"`
 	Evidence *signer.Evidence `json:"evidence,omitempty"`
+	// Superseded is the version of an update of the policy that is of no use any more,
+	// on which nothing is decided; 0 for anything else.
+	Superseded int `json:"superseded,omitempty"`
 }
 
 func (a *app) policyTest(ctx context.Context, refs []string, file string) error {
-	path, _, p, err := a.readPolicy(file)
+	path, _, p, err := a.readPolicy(ctx, file)
 	if err != nil {
 		return err
 	}
@@ -341,11 +378,19 @@ func (a *app) policyTest(ctx context.Context, refs []string, file string) error 
 	if err != nil {
 		return err
 	}
-	v := policyTested{Type: "policyTest", File: path, Version: p.Version}
+	v := policyTested{Type: "policyTest", File: path, Version: p.Version, Updates: listUpdates(p)}
+	if v.Updates != nil && !p.Updatable(a.Now()) {
+		a.out.Warn("%s", noUpdateAfter)
+	}
 	trust := delivery.Trust{Policy: p, Now: a.Now()}
 	var failed []error
 	for _, f := range list {
 		d := policyDecision{Name: f.Name, Digest: f.Descriptor.Digest.String()}
+		if version, superseded, err := trust.Superseded(ctx, f); err == nil && superseded {
+			d.Superseded = version
+			v.Releases = append(v.Releases, d)
+			continue
+		}
 		evidence, err := delivery.VerifySignature(ctx, f, trust)
 		if ctx.Err() != nil {
 			return err
@@ -392,8 +437,11 @@ func reasonOf(f delivery.Found, err error) string {
 func (v policyTested) print(w io.Writer) {
 	for _, d := range v.Releases {
 		verdict := "not accepted"
-		if d.Accepted {
+		switch {
+		case d.Accepted:
 			verdict = "accepted"
+		case d.Superseded > 0:
+			verdict = fmt.Sprintf("an update to version %d of the policy, which is no newer", d.Superseded)
 		}
 		fmt.Fprintf(w, "%s: %s\n", d.Name, verdict)
 		if d.ID != "" {
@@ -410,4 +458,5 @@ func (v policyTested) print(w io.Writer) {
 			fmt.Fprintf(w, "  signed by %s\n", strings.Join(keys, ", "))
 		}
 	}
+	fmt.Fprintf(w, "updates  %s\n", v.Updates.text())
 }

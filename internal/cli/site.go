@@ -96,6 +96,10 @@ func (a *app) enginePlatform(ctx context.Context) (ocispec.Platform, error) {
 
 // reportStep tells the person of one step of a change.
 func (a *app) reportStep(e target.Event) {
+	if e.Type == site.EventWarning {
+		a.out.Warn("%s", e.Message)
+		return
+	}
 	text := string(e.Type)
 	if e.Component != "" {
 		text = e.Component + ": " + text
@@ -206,7 +210,7 @@ func siteExitCode(err error) int {
 	switch {
 	case errors.As(err, new(*site.ValuesError)), errors.As(err, &refused) && refused.Reason == site.RefusedName:
 		return exitUsage
-	case errors.Is(err, site.ErrNotFound), errors.Is(err, site.ErrNotInstalled), errors.Is(err, artifact.ErrNotRelease):
+	case errors.Is(err, site.ErrNotFound), errors.Is(err, site.ErrNotInstalled), errors.Is(err, artifact.ErrNotRelease), errors.Is(err, artifact.ErrNotPolicy):
 		return exitNotFound
 	case errors.Is(err, site.ErrRefused):
 		return exitRefused
@@ -256,6 +260,14 @@ func refusedHint(r *site.RefusedError) string {
 		return "ask the vendor which of the two is theirs; what was accepted is in trust.json of the site's home"
 	case site.RefusedMoved:
 		return fmt.Sprintf("see what was done: sealift history %s; then run the same command again", r.Instance)
+	case site.RefusedPolicyGone:
+		return "put policy.yaml back into the site's home from a copy; or, to begin anew, write one with a version higher than that"
+	case site.RefusedPolicyOlder:
+		return "if it is meant, raise the version in policy.yaml above that; if not, somebody has brought an old policy back: see with sealift audit show what was done here"
+	case site.RefusedPolicyVersion:
+		return "ask who publishes the policy for an update with a higher version; see what is in use: sealift policy list"
+	case site.RefusedPolicyMoved:
+		return "run the same command again: the policy that stands there now has to accept the update"
 	case site.RefusedRevision:
 		return "see what there is to go back to: sealift history " + r.Instance
 	}

@@ -48,7 +48,7 @@ func (a *app) trust(f trustFlags) (delivery.Trust, error) {
 }
 
 // siteTrust is the policy of the site, nobody where there is none, or no home.
-func (a *app) siteTrust() (delivery.Trust, error) {
+func (a *app) siteTrust(ctx context.Context) (delivery.Trust, error) {
 	if _, err := a.homeDir(); err != nil {
 		return delivery.Trust{}, nil //nolint:nilerr // no home, no policy
 	}
@@ -56,7 +56,7 @@ func (a *app) siteTrust() (delivery.Trust, error) {
 	if err != nil {
 		return delivery.Trust{}, err
 	}
-	p, _, err := home.Policy()
+	p, _, err := home.Policy(ctx)
 	if errors.Is(err, fs.ErrNotExist) {
 		return delivery.Trust{}, nil
 	}
@@ -94,7 +94,7 @@ func (a *app) verifyForSite(ctx context.Context, f delivery.Found, keyFiles []st
 	if err != nil {
 		return nil, nil, err
 	}
-	trust, err := a.siteTrust()
+	trust, err := a.siteTrust(ctx)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -73,6 +73,9 @@ type verified struct {
 	Blobs    int              `json:"blobs"`
 	Bytes    int64            `json:"bytes"`
 	Evidence *signer.Evidence `json:"evidence,omitempty"`
+	// Superseded is the version of an update of the policy that is of no use any more,
+	// so that its signatures were not asked for; 0 for anything else.
+	Superseded int `json:"superseded,omitempty"`
 	// Platforms are those that media says it carries, none for all.
 	Platforms []string `json:"platforms,omitempty"`
 	// Absent sums up what is not there for a reason, by the reason that media gives.
@@ -122,7 +125,7 @@ type verification struct {
 func (a *app) verify(ctx context.Context, refs []string, f verifyFlags) error {
 	trust, err := a.trust(f.trustFlags)
 	if err == nil && f.signatures && !trust.Any() {
-		trust, err = a.siteTrust()
+		trust, err = a.siteTrust(ctx)
 	}
 	if err != nil {
 		return err
@@ -184,9 +187,14 @@ func (v verification) text(w io.Writer) {
 			for _, key := range v.Evidence.Keys() {
 				fmt.Fprintf(w, "  signed by key %s\n", key)
 			}
-			if d := v.Evidence.Decision; d != nil {
+			if d := v.Evidence.Decision; d != nil && d.Rule > 0 {
 				fmt.Fprintf(w, "  accepted by rule %d of the policy, for %s\n", d.Rule, d.ID)
+			} else if d != nil {
+				fmt.Fprintln(w, "  accepted as an update of the policy")
 			}
+		}
+		if v.Superseded > 0 {
+			fmt.Fprintf(w, "  an update to version %d of the policy, which is in use or older: its signatures were not looked at\n", v.Superseded)
 		}
 		fmt.Fprintf(w, "  %d blobs, %s, all good\n", v.Blobs, ui.Bytes(v.Bytes))
 		if len(v.Platforms) > 0 {
@@ -256,9 +264,13 @@ func (c check) one(ctx context.Context, f delivery.Found) (verified, *mirror.Dam
 	}
 	var failed []error
 	if c.signatures {
-		evidence, err := delivery.VerifySignature(ctx, f, c.trust)
+		version, superseded, err := c.trust.Superseded(ctx, f)
+		if superseded {
+			v.Superseded = version
+		} else if err == nil {
+			v.Evidence, err = delivery.VerifySignature(ctx, f, c.trust)
+		}
 		failed = append(failed, err)
-		v.Evidence = evidence
 	}
 	// A name that contradicts the signed content is found here too.
 	release, err := delivery.ReadRelease(ctx, f)

@@ -178,10 +178,15 @@ var versionLike = regexp.MustCompile(`^v?[0-9]`)
 // release of id and version: it may be the version, the alias of it, a piece of
 // its digest, or a word that is no version at all, such as latest.
 func checkName(f Found, id, version string) error {
-	tag := strings.TrimPrefix(f.Tag, path.Base(id)+"-")
-	hex, byDigest := strings.CutPrefix(f.Tag, "digest-")
-	if tag == version || byDigest && strings.HasPrefix(f.Descriptor.Digest.Encoded(), hex) || !byDigest && !versionLike.MatchString(tag) {
+	if f.called(path.Base(id), version) {
 		return nil
 	}
 	return fmt.Errorf("%s says of itself that it is %s %s: %w", f.Name, id, version, ErrMisnamed)
+}
+
+// called reports whether the tag of f can be that of a version of what is called short.
+func (f Found) called(short, version string) bool {
+	tag := strings.TrimPrefix(f.Tag, short+"-")
+	hex, byDigest := strings.CutPrefix(f.Tag, "digest-")
+	return tag == version || byDigest && strings.HasPrefix(f.Descriptor.Digest.Encoded(), hex) || !byDigest && !versionLike.MatchString(tag)
 }

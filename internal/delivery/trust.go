@@ -16,8 +16,8 @@ import (
 type Trust struct {
 	// Keys are accepted for anything, any one of them, where there is no Policy.
 	Keys []*signer.Key
-	// Policy decides by the id of a release. What is no release has none, and is not
-	// accepted.
+	// Policy decides by the id of a release, and on an update of a policy by who may
+	// replace it. Anything else is not accepted.
 	Policy *signer.Policy
 	// Now is what the windows of the policy are compared with.
 	Now time.Time
@@ -47,8 +47,17 @@ func VerifySignature(ctx context.Context, f Found, t Trust) (*signer.Evidence, e
 	return evidence, err
 }
 
-// decide has the policy decide on f.
+// decide has the policy decide on f: on an update of itself by who may replace it.
 func (t Trust) decide(ctx context.Context, f Found) (*signer.Evidence, error) {
+	if is, err := IsPolicy(ctx, f); err != nil {
+		return nil, err
+	} else if is {
+		evidence, err := t.Policy.VerifyUpdate(ctx, f.Store, f.Descriptor, t.Now)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", f.Name, err)
+		}
+		return evidence, nil
+	}
 	id, version, err := Claim(ctx, f)
 	if errors.Is(err, artifact.ErrNotRelease) {
 		return nil, fmt.Errorf("%s: a policy goes by the id of a release: %w: %w", f.Name, err, signer.ErrNotAccepted)

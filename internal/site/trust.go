@@ -23,6 +23,10 @@ import (
 type remembered struct {
 	// Accepted are the versions of each app that were accepted, with their digests.
 	Accepted map[string]map[string]digest.Digest `json:"accepted,omitempty"`
+	// Policy is the policy that was last used, nil for none, and Coming the one that a
+	// change is about to put in its place, or was when it was interrupted.
+	Policy *PolicyMark   `json:"policy,omitempty"`
+	Coming *comingPolicy `json:"coming,omitempty"`
 	// Audit is the newest entry of the log.
 	Audit audit.Head `json:"audit"`
 }
@@ -47,8 +51,23 @@ func (h *Home) Record(ctx context.Context, e audit.Entry) (audit.Head, error) {
 }
 
 // record is Record that remembers more in the same step.
-func (h *Home) record(ctx context.Context, e audit.Entry, also func(*remembered)) (head audit.Head, err error) {
+func (h *Home) record(ctx context.Context, e audit.Entry, also func(*remembered)) (audit.Head, error) {
+	return h.note(ctx, func(r *remembered) (*audit.Entry, error) {
+		also(r)
+		return &e, nil
+	})
+}
+
+// note changes what is remembered and, where change returns an entry, the log, in one
+// step. While change looks and decides, nobody else does; its error ends the step before
+// anything is written, and comes back as it is.
+func (h *Home) note(ctx context.Context, change func(*remembered) (*audit.Entry, error)) (head audit.Head, err error) {
+	var refused error
 	defer func() {
+		if refused != nil {
+			err = refused
+			return
+		}
 		if err != nil {
 			err = fmt.Errorf("record in the audit log: %w", err)
 		}
@@ -71,12 +90,17 @@ func (h *Home) record(ctx context.Context, e audit.Entry, also func(*remembered)
 	if err != nil {
 		return head, err
 	}
-	e.Time, e.User = h.opts.Now(), cmp.Or(e.User, userName())
-	if head, err = audit.Append(f, r.Audit, e); err != nil {
-		return head, err
+	e, refused := change(&r)
+	if refused != nil {
+		return head, refused
 	}
-	r.Audit = head
-	also(&r)
+	if e != nil {
+		e.Time, e.User = h.opts.Now(), cmp.Or(e.User, userName())
+		if head, err = audit.Append(f, r.Audit, *e); err != nil {
+			return head, err
+		}
+		r.Audit = head
+	}
 	return head, errors.Join(syncDir(h.dir), writeJSON(h.trustPath(), r))
 }
 

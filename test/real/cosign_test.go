@@ -3,6 +3,8 @@
 package real
 
 import (
+	"bytes"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -16,7 +18,7 @@ const emptyRoot = `{"mediaType":"application/vnd.dev.sigstore.trustedroot+json;v
 // TestCosign lets sealift and stock cosign verify each other's signatures, on an
 // island: nothing of it may need a network.
 func TestCosign(t *testing.T) {
-	needRoot(t, "docker-registry", "curl", "cosign", "crane")
+	needRoot(t, "docker-registry", "curl", "cosign", "crane", "oras")
 	i := newIsland(t)
 	v := newVendor(t, i.shell)
 	shop, digest := v.publish(t, "1.0.0")
@@ -70,6 +72,31 @@ func TestCosign(t *testing.T) {
 		if out := v.run(t, "sealift", "inspect", shop); strings.Count(out, "statement ") != 2 || !strings.Contains(out, "https://spdx.dev/Document, claims key") {
 			t.Errorf("sealift lists the statements of both as:\n%s", out)
 		}
+	})
+	t.Run("update of a policy", func(t *testing.T) {
+		home, out := t.TempDir(), t.TempDir()
+		for name, key := range map[string]string{"vendor": v.pub, "third": third + ".pub"} {
+			v.run(t, "sealift", "policy", "add", "-q", "--home", home, "--key", key, "--for", "example.com/officers", "--name", name, "--yes")
+		}
+		present := filepath.Join(home, "policy.yaml")
+		text, err := os.ReadFile(present)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text = append(text, "updates: {keys: [vendor, third], threshold: all}\n"...)
+		next := filepath.Join(out, "next.yaml")
+		if err := errors.Join(os.WriteFile(present, text, 0o600), os.WriteFile(next, bytes.Replace(text, []byte("version: 2"), []byte("version: 3"), 1), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		ref := v.registry + "/policy:3"
+		v.run(t, "sealift", "policy", "publish", "-q", next, v.registry+"/policy", "--key", v.key)
+		v.run(t, verify(v.pub, ref)...)
+		v.run(t, "oras", "pull", "--plain-http", "-o", out, ref)
+		v.run(t, "cmp", next, filepath.Join(out, "policy.yaml"))
+		v.fails(t, 15, nil, "sealift", "policy", "update", "-q", "--home", home, ref, "--yes")
+		v.run(t, sign(v.registry+"/policy@"+strings.TrimSpace(v.run(t, "crane", "digest", ref)))...)
+		v.run(t, "sealift", "policy", "update", "-q", "--home", home, v.mirror(t, ref), "--yes")
+		v.run(t, "cmp", next, present)
 	})
 	// A third party signs the release, and one image in it, after publish.
 	v.run(t, sign(v.registry+"/shop@"+digest)...)
