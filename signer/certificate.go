@@ -104,7 +104,9 @@ func signedBytes(raw []byte) func() verify.ArtifactPolicyOption {
 }
 
 // hasCertificate reports whether the layer of a payload comes with one.
-func (c *candidate) hasCertificate() bool { return c.annotations[static.CertificateAnnotationKey] != "" }
+func (c *candidate) hasCertificate() bool {
+	return c.annotations[static.CertificateAnnotationKey] != ""
+}
 
 // payloadBundle makes a bundle of a simple signing payload and of what the annotations
 // of its layer have: the certificate, the promise of a log, and a timestamp

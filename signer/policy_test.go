@@ -290,8 +290,8 @@ func TestPolicySchema(t *testing.T) {
 			t.Errorf("the schema of a %s has the fields %v and more: %v; want %v and no more", name, got, schema.Defs[name].Additional, want)
 		}
 	}
-	if len(fields) != 4 {
-		t.Errorf("%d kinds of objects are read, want 4", len(fields))
+	if len(fields) != 7 {
+		t.Errorf("%d kinds of objects are read, want 7", len(fields))
 	}
 }
 
