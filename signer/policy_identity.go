@@ -9,6 +9,7 @@ import (
 	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/sigstore/cosign/v2/pkg/types"
 
 	"github.com/sealift/sealift/internal/document"
 )
@@ -127,6 +128,8 @@ func (p *Policy) attestations(f *document.Findings, field string, rule Rule, lis
 		uri, err := PredicateType(a.Type)
 		if err != nil {
 			f.Add(document.Join(at, "type"), "%v", err)
+		} else if uri == types.CosignSignPredicateType {
+			f.Add(document.Join(at, "type"), "is that of signatures, which keys and identities ask for")
 		}
 		if slices.ContainsFunc(all, func(other RequiredAttestation) bool { return other.Type == uri }) {
 			f.Add(document.Join(at, "type"), "is wanted twice")
@@ -198,11 +201,11 @@ func (p *Policy) attested(ctx context.Context, src Source, subject ocispec.Descr
 	if len(rule.Attestations) == 0 {
 		return nil, nil, nil
 	}
-	var types []string
+	var wanted []string
 	var keys []*Key
 	var identities []Identity
 	for _, a := range rule.Attestations {
-		types = append(types, a.Type)
+		wanted = append(wanted, a.Type)
 		for _, name := range a.Keys {
 			if why, _ := p.unusable(name, now); why == "" {
 				keys = append(keys, p.Keys[name].Key)
@@ -210,7 +213,7 @@ func (p *Policy) attested(ctx context.Context, src Source, subject ocispec.Descr
 		}
 		identities = append(identities, a.Identities...)
 	}
-	found, errs := listAttestations(ctx, src, subject, types, keys, identities)
+	found, errs := listAttestations(ctx, src, subject, wanted, keys, identities)
 	if ctx.Err() != nil {
 		return nil, nil, fmt.Errorf("verify attestations of %s: %w", subject.Digest, context.Cause(ctx))
 	}
