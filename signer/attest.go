@@ -104,6 +104,11 @@ type Attestation struct {
 	Verified bool `json:"verified,omitempty"`
 }
 
+// Signer returns the key, or whose certificate it is, "" where neither is known.
+func (a Attestation) Signer() string {
+	return Signature{Key: a.Key, Certificate: a.Certificate}.Signer()
+}
+
 // Attestations lists the attestations in bundles that refer to the subject, and
 // verifies them with the keys and identities, of which there may be none. Those that
 // verify come first; then by type and digest. What is damaged, or claims one of the keys

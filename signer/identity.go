@@ -10,7 +10,7 @@ import (
 )
 
 // maxIdentityBytes bounds what an identity says, and what a certificate does.
-const maxIdentityBytes = 2000
+const maxIdentityBytes = 1000
 
 // Identity is somebody who signs without a key of their own: with a certificate that
 // an authority of the root gives to whom the issuer vouches for, for minutes. The

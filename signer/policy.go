@@ -96,6 +96,9 @@ type Decision struct {
 	Threshold  int      `json:"threshold"`
 }
 
+// Signers returns the names of the keys that signed, and behind them the identities.
+func (d *Decision) Signers() []string { return slices.Concat(d.Keys, d.Identities) }
+
 // PolicyError reports a release that a policy does not accept.
 type PolicyError struct {
 	ID, Version string

@@ -25,6 +25,14 @@ type RuleToAdd struct {
 	Name     string
 }
 
+// Signer returns the fingerprint of the key, or the identity.
+func (r RuleToAdd) Signer() string {
+	if r.Key != nil {
+		return r.Key.Fingerprint()
+	}
+	return r.Identity.String()
+}
+
 // AddRule returns a policy, the bytes of the file called name, with one rule more, or
 // with one more of those that may sign under a rule for exactly the same ids; empty
 // data makes a new policy. It stands before the first rule that would decide in its

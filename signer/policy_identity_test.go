@@ -166,7 +166,7 @@ func TestParsePolicyIdentities(t *testing.T) {
 		{"both forms", id("issuer: i, issuerRegexp: i, subject: s"), "issuerRegexp: want the text or a regular expression, not both"},
 		{"bad expression", id("issuer: i, subjectRegexp: '('"), "rules[0].require.identities[0].subjectRegexp: error parsing regexp"},
 		{"expression that ends the group", id("issuer: i, subjectRegexp: 'a)|(b'"), "subjectRegexp: error parsing regexp"},
-		{"long", id("issuer: i, subject: " + strings.Repeat("s", 2001)), "want at most 2000 bytes, got 2001"},
+		{"long", id("issuer: i, subject: " + strings.Repeat("s", 1001)), "want at most 1000 bytes, got 1001"},
 		{"unknown field of an identity", id(both + ", subjects: s"), "unknown field"},
 		{"issuer given twice", id(both + ", issuer: i"), "issuer: given twice"},
 		{"identity twice", rule("identities: [{" + both + "}, {" + both + ", root: public}]"), "rules[0].require.identities[1]: is named twice"},

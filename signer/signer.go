@@ -88,6 +88,14 @@ type Signature struct {
 	Certificate *Certificate `json:"certificate,omitempty"`
 }
 
+// Signer returns the key, or whose certificate it is, "" where neither is known.
+func (s Signature) Signer() string {
+	if s.Certificate != nil {
+		return s.Certificate.String()
+	}
+	return s.Key
+}
+
 // TrustedRoot returns the one-line trusted root that contains nothing. Stock
 // cosign verifies offline with a key only when it is given such a file:
 //

@@ -218,7 +218,10 @@ func (i inspected) text(w io.Writer) {
 	}
 	for _, s := range i.Signatures {
 		key := "an unnamed key"
-		if s.Key != "" {
+		switch {
+		case s.Certificate != nil:
+			key = certificateText(*s.Certificate)
+		case s.Key != "":
 			key = "key " + ui.Value(s.Key)
 		}
 		fmt.Fprintf(&b, "  signature   %s, claims %s (not verified)\n", ui.Value(string(s.Form)), key)
@@ -239,6 +242,8 @@ func statementText(s delivery.Statement) string {
 		text += " (" + ui.Value(s.Platform) + ")"
 	}
 	switch {
+	case s.Certificate != nil:
+		text += ", claims " + certificateText(*s.Certificate) + " (not verified)"
 	case s.Key != "":
 		text += ", claims key " + ui.Value(s.Key) + " (not verified)"
 	case s.Signed:

@@ -137,6 +137,9 @@ func (a *app) deliver(ctx context.Context, ref string, f deliveryFlags, use func
 	for _, key := range r.Evidence.Keys() {
 		a.out.Message("%s %s is signed by key %s", r.App.Template.ID, r.App.Template.Version, key)
 	}
+	for _, c := range r.Evidence.Certificates() {
+		a.out.Message("%s %s is signed by %s", r.App.Template.ID, r.App.Template.Version, certificateText(c))
+	}
 	if err := a.verifyBytes(ctx, r); err != nil {
 		return a.recordRefusal(ctx, found, f, err)
 	}
@@ -149,7 +152,7 @@ func (a *app) deliver(ctx context.Context, ref string, f deliveryFlags, use func
 		return withHint(err, "if another sealift is installing, wait for it; else stop what answers there, or choose --registry 127.0.0.1:PORT")
 	}
 	defer func() { err = errors.Join(err, stop()) }()
-	d := site.Delivery{Release: r.Release, Repository: r.Repository, Images: map[string]string{}, Evidence: proof, Signers: r.Evidence.Keys()}
+	d := site.Delivery{Release: r.Release, Repository: r.Repository, Images: map[string]string{}, Evidence: proof, Signers: r.Evidence.Signers()}
 	if r.Evidence.Decision != nil {
 		d.Policy = r.Evidence.Decision.Policy
 	}

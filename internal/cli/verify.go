@@ -36,7 +36,7 @@ func newVerify(a *app) *cobra.Command {
 		Use:   "verify REF | DIR…",
 		Short: "Check signatures and every byte, and mend what is damaged",
 		Long: `verify checks that each artifact REF names is signed by one of the keys given, or
-as a policy wants it, by default the site's (see sealift policy --help), and
+or as a policy wants it, by default the site's (see sealift policy --help), and
 then reads every byte it reaches and compares it with its digest. All damage is
 found, not only the first. It needs no network for media, and writes nothing.
 
@@ -183,6 +183,12 @@ func (v verification) text(w io.Writer) {
 		if v.Evidence != nil {
 			for _, key := range v.Evidence.Keys() {
 				fmt.Fprintf(w, "  signed by key %s\n", key)
+			}
+			for _, c := range v.Evidence.Certificates() {
+				printCertificate(w, c)
+			}
+			for _, a := range v.Evidence.Attestations {
+				fmt.Fprintf(w, "  attested %s by %s\n", ui.Value(a.Type), ui.Value(a.Signer()))
 			}
 			if d := v.Evidence.Decision; d != nil {
 				fmt.Fprintf(w, "  accepted by rule %d of the policy, for %s\n", d.Rule, d.ID)

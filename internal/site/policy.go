@@ -69,7 +69,7 @@ func (h *Home) AddRule(ctx context.Context, rule signer.RuleToAdd) (*signer.Poli
 	if err != nil || string(after) == string(before) {
 		return p, err
 	}
-	_, err = h.Record(ctx, audit.Entry{Event: "policy", Policy: p.Version, Keys: []string{rule.Key.Fingerprint()}, Reason: "accepted for " + strings.Join(rule.IDs, ", ")})
+	_, err = h.Record(ctx, audit.Entry{Event: "policy", Policy: p.Version, Keys: []string{rule.Signer()}, Reason: "accepted for " + strings.Join(rule.IDs, ", ")})
 	if err != nil {
 		return nil, err
 	}
