@@ -2,6 +2,7 @@ package signer
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -180,7 +181,11 @@ func (e policyEdit) trustedRoot(add RuleToAdd) string {
 		}
 	}
 	name := freeName(add.Name, taken)
-	document := text(strings.ReplaceAll(string(add.Identity.Root.JSON()), "\r\n", "\n"))
+	var lines bytes.Buffer // to be read, and compared: white space does not count
+	if json.Indent(&lines, bytes.TrimSpace(add.Identity.Root.JSON()), "", "  ") != nil {
+		panic("signer: a trusted root is no JSON")
+	}
+	document := text(lines.String())
 	document.Style = yaml.LiteralStyle
 	roots.Content = append(roots.Content, text(name), &yaml.Node{
 		Kind: yaml.MappingNode, Content: []*yaml.Node{text("json"), document},
@@ -237,6 +242,9 @@ func (e policyEdit) rule(ids []string, by ruleSigner) (changed bool, err error) 
 			}
 			if wants := valueOf(require, "threshold"); !slices.Contains([]string{"", "any", "1"}, wants) {
 				return false, fmt.Errorf("rule %d, for the same ids, wants %s of its signers; say in an editor what it should want: %w", i+1, wants, errdef.ErrUnsupported)
+			}
+			if len(list.Content) == 0 {
+				list.Style = yaml.FlowStyle
 			}
 			list.Content = append(list.Content, by.node)
 			return true, nil

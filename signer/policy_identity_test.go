@@ -1,6 +1,8 @@
 package signer_test
 
 import (
+	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -217,9 +219,13 @@ func TestAddRuleIdentity(t *testing.T) {
 		return string(out)
 	}
 	id := accept(root)
+	var lines bytes.Buffer
+	if err := json.Indent(&lines, root.JSON(), "", "  "); err != nil {
+		t.Fatal(err)
+	}
 	got := add("", id, "example.com/**")
 	want := "apiVersion: sealift/v1\nkind: Policy\nversion: 1\nkeys: {}\nrules:\n  - ids: [example.com/**]\n    require:\n      identities: [{issuer: 'https://accounts.example.com', subject: release@acme.example, root: acme}]\n" +
-		"trustedRoots:\n  acme:\n    # " + root.Fingerprint() + "\n    json: |-\n      " + string(root.JSON()) + "\n"
+		"trustedRoots:\n  acme:\n    # " + root.Fingerprint() + "\n    json: |-\n      " + strings.ReplaceAll(lines.String(), "\n", "\n      ") + "\n"
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Fatalf("a first rule (-want +got):\n%s", diff)
 	}

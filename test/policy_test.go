@@ -27,7 +27,7 @@ const module = "github.com/sealift/sealift/"
 // lines. Change it in a commit of its own that says why, together with
 // docs/ARCHITECTURE.md.
 var layers = [][]string{
-	{"internal/document", "internal/audit"},
+	{"internal/document", "internal/audit", "internal/sigstoretest"},
 	{"artifact"},
 	{"internal/layout", "internal/remote", "internal/remote/remotetest", "internal/archive"},
 	{"signer"},

@@ -9,7 +9,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
-	"testing"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -30,16 +29,22 @@ const SignType = "https://sigstore.dev/cosign/sign/v1"
 // Sigstore vouches for whoever asks. It may be used concurrently.
 type Sigstore struct{ ca *ca.VirtualSigstore }
 
+// T is what of testing.TB is needed; scripts have none.
+type T interface {
+	Helper()
+	Fatal(args ...any)
+}
+
 // New makes one with keys of its own. What it signs has to be within the next minutes,
 // and is good as of then for ever.
-func New(t testing.TB) *Sigstore {
+func New(t T) *Sigstore {
 	t.Helper()
 	v, err := ca.NewVirtualSigstore()
 	check(t, err)
 	return &Sigstore{v}
 }
 
-func check(t testing.TB, err error) {
+func check(t T, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
@@ -51,7 +56,7 @@ func check(t testing.TB, err error) {
 type Parts struct{ Log, Timestamps, CertificateLog bool }
 
 // TrustedRoot returns a trusted_root.json.
-func (s *Sigstore) TrustedRoot(t testing.TB, parts Parts) []byte {
+func (s *Sigstore) TrustedRoot(t T, parts Parts) []byte {
 	t.Helper()
 	var logs, certificateLogs map[string]*root.TransparencyLog
 	var timestamps []root.TimestampingAuthority
@@ -73,7 +78,7 @@ func (s *Sigstore) TrustedRoot(t testing.TB, parts Parts) []byte {
 
 // withIDs makes the ids of logs, which the library keeps as text, what they are in a
 // document.
-func withIDs(t testing.TB, logs map[string]*root.TransparencyLog) map[string]*root.TransparencyLog {
+func withIDs(t T, logs map[string]*root.TransparencyLog) map[string]*root.TransparencyLog {
 	t.Helper()
 	for id, log := range logs {
 		var err error
@@ -94,7 +99,7 @@ type Signature struct {
 
 // Bundle signs an in-toto statement about d with a predicate of the type, nil for none,
 // and returns a sigstore bundle v0.3.
-func (s *Sigstore) Bundle(t testing.TB, by Signature, d digest.Digest, predicateType string, predicate json.RawMessage) []byte {
+func (s *Sigstore) Bundle(t T, by Signature, d digest.Digest, predicateType string, predicate json.RawMessage) []byte {
 	t.Helper()
 	statement, err := json.Marshal(struct {
 		Type          string          `json:"_type"`
@@ -128,7 +133,7 @@ func (s *Sigstore) Bundle(t testing.TB, by Signature, d digest.Digest, predicate
 	return raw
 }
 
-func (s *Sigstore) material(t testing.TB, by Signature, e *ca.TestEntity) *protobundle.VerificationMaterial {
+func (s *Sigstore) material(t T, by Signature, e *ca.TestEntity) *protobundle.VerificationMaterial {
 	t.Helper()
 	m := &protobundle.VerificationMaterial{Content: &protobundle.VerificationMaterial_Certificate{
 		Certificate: &protocommon.X509Certificate{RawBytes: certificate(t, e)},
@@ -152,14 +157,14 @@ func (s *Sigstore) material(t testing.TB, by Signature, e *ca.TestEntity) *proto
 	return m
 }
 
-func certificate(t testing.TB, e verify.SignedEntity) []byte {
+func certificate(t T, e verify.SignedEntity) []byte {
 	t.Helper()
 	content, err := e.VerificationContent()
 	check(t, err)
 	return content.Certificate().Raw
 }
 
-func timestamp(t testing.TB, e verify.SignedEntity) []byte {
+func timestamp(t T, e verify.SignedEntity) []byte {
 	t.Helper()
 	stamps, err := e.Timestamps()
 	check(t, err)
@@ -167,7 +172,7 @@ func timestamp(t testing.TB, e verify.SignedEntity) []byte {
 }
 
 // promise returns what the log promises to include, and its signature.
-func (s *Sigstore) promise(t testing.TB, entry *tlog.Entry) (tlog.RekorPayload, []byte) {
+func (s *Sigstore) promise(t T, entry *tlog.Entry) (tlog.RekorPayload, []byte) {
 	t.Helper()
 	p := tlog.RekorPayload{
 		Body: entry.Body(), IntegratedTime: entry.IntegratedTime().Unix(), LogIndex: entry.LogIndex(),
@@ -179,7 +184,7 @@ func (s *Sigstore) promise(t testing.TB, entry *tlog.Entry) (tlog.RekorPayload, 
 }
 
 // Payload signs a simple signing payload and returns the annotations of its layer.
-func (s *Sigstore) Payload(t testing.TB, by Signature, raw []byte) map[string]string {
+func (s *Sigstore) Payload(t T, by Signature, raw []byte) map[string]string {
 	t.Helper()
 	e, err := s.ca.SignAtTime(by.Subject, by.Issuer, raw, time.Now().Add(time.Minute))
 	check(t, err)
@@ -201,7 +206,7 @@ func (s *Sigstore) Payload(t testing.TB, by Signature, raw []byte) map[string]st
 	return annotations
 }
 
-func marshal(t testing.TB, v any) string {
+func marshal(t T, v any) string {
 	t.Helper()
 	raw, err := json.Marshal(v)
 	check(t, err)
