@@ -143,6 +143,10 @@ func TestVerifyCertificate(t *testing.T) {
 			name: "no certificate log where the root has one", form: signer.FormBundle, by: release,
 			parts: sigstoretest.Parts{Log: true, CertificateLog: true}, want: signer.ErrInvalid, wantReason: "signed certificate timestamp",
 		},
+		{
+			name: "a subject without end", form: signer.FormBundle, by: sigstoretest.Signature{Issuer: issuer, Subject: strings.Repeat("x", 1001), Log: true},
+			id: signer.Identity{Issuer: issuer, SubjectRegexp: ".*"}, want: signer.ErrInvalid, wantReason: "more than 1000 bytes",
+		},
 		{name: "an identity without a subject is nobody's", form: signer.FormBundle, by: release, id: signer.Identity{Issuer: issuer}, want: signer.ErrNotAccepted},
 		{
 			name: "another signature under the certificate", form: signer.FormTag, by: release, want: signer.ErrInvalid,
@@ -286,8 +290,10 @@ func TestVerifyManyCertificates(t *testing.T) {
 	for i := range 2000 {
 		all = append(all, payload{raw: append(bytes.Clone(raw), strings.Repeat(" ", i%5)...), annotations: map[string]string{annSig: junk[annSig]}})
 	}
-	attachTag(t, s.repo, s.index, append(all, payload{raw: raw, annotations: sigstore.Payload(t, release, raw)})...)
-	_, err := signer.Verify(t.Context(), s.repo, s.index, nil, id)
+	src := newMemory()
+	all = append(all, payload{raw: raw, annotations: sigstore.Payload(t, release, raw)})
+	src.tags[sigTag(s.index)] = pushJSON(t, src, ocispec.MediaTypeImageManifest, payloadManifest(t, src, all))
+	_, err := signer.Verify(t.Context(), src, s.index, nil, id)
 	checkRefused(t, err, signer.ErrNotAccepted, s.index, 65, "")
 }
 

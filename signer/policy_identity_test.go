@@ -72,10 +72,15 @@ func TestPolicyIdentities(t *testing.T) {
 			name: "identity and another key", require: "keys: [other]\n    identities: [" + releaseIs + "]\n    threshold: 2",
 			want: signer.ErrNotAccepted, wantText: "it wants signatures by 2 of other, release@acme.example (" + issuer + "); signed by release@acme.example",
 		},
-		{name: "two of one expression and one name", require: "identities: [" + anyoneIs + ", " + releaseIs + "]\n    threshold: 2", wantIDs: []string{qaSubject, subject}},
+		{name: "two of one expression and one name", require: "identities: [" + anyoneIs + ", " + qaIs + "]\n    threshold: 2", wantIDs: []string{qaSubject, subject}},
 		{
 			name: "two signers are not three", require: "identities: [" + anyoneIs + ", " + someoneIs + ", " + releaseIs + "]\n    threshold: 3",
 			want: signer.ErrNotAccepted, wantText: "signed by qa@acme.example (" + issuer + "), release@acme.example (" + issuer + ")",
+		},
+		{
+			name: "a root vouches for its own", roots: two,
+			require: "identities: [" + strings.Replace(anyoneIs, "}", ", root: public}", 1) + ", " + strings.Replace(qaIs, "}", ", root: plant}", 1) + "]\n    threshold: 2",
+			want:    signer.ErrNotAccepted, wantText: "; signed by qa@acme.example (" + issuer + ")",
 		},
 		{name: "one expression counts once", require: "keys: [other]\n    identities: [" + anyoneIs + "]\n    threshold: 2", want: signer.ErrNotAccepted, wantText: "wants signatures by 2"},
 		{name: "attestation by the key of the rule", require: "keys: [acme]\n    attestations: [{type: cyclonedx}]", wantKeys: []string{"acme"}, wantTypes: []string{"https://cyclonedx.org/bom"}},

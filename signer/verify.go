@@ -18,7 +18,7 @@ var (
 	// ErrNotAccepted says that there are signatures, none of them known to be
 	// wrong, and none by a key or an identity given. A simple signing payload does not say
 	// whose it is, so that one with a damaged signature counts here too.
-	ErrNotAccepted = errors.New("no signature by an accepted key")
+	ErrNotAccepted = errors.New("no accepted signature")
 	// ErrInvalid says that none by a key or an identity given was found and that
 	// at least one is wrong: its bytes do not have their digest, are absent or too
 	// large; it is of another subject; or it claims an accepted key or identity

@@ -176,7 +176,7 @@ func signersText(s compare.Signers) string {
 	case len(s.Verified) > 0:
 		return text + ", signed by " + signerWords(s.Verified)
 	case s.Verified != nil:
-		return text + ", not signed by a key given"
+		return text + ", not signed by a key or identity given"
 	case len(s.Claimed) > 0:
 		return text + ", claim " + signerWords(s.Claimed) + " (not verified)"
 	case s.Signatures > 0:

@@ -16,11 +16,11 @@ import (
 	protocommon "github.com/sigstore/protobuf-specs/gen/pb-go/common/v1"
 	protodsse "github.com/sigstore/protobuf-specs/gen/pb-go/dsse"
 	protorekor "github.com/sigstore/protobuf-specs/gen/pb-go/rekor/v1"
+	"github.com/sigstore/sigstore-go/pkg/bundle"
 	"github.com/sigstore/sigstore-go/pkg/root"
 	"github.com/sigstore/sigstore-go/pkg/testing/ca"
 	"github.com/sigstore/sigstore-go/pkg/tlog"
 	"github.com/sigstore/sigstore-go/pkg/verify"
-	"google.golang.org/protobuf/encoding/protojson"
 )
 
 // SignType is the type of the predicate of a signature.
@@ -120,15 +120,16 @@ func (s *Sigstore) Bundle(t T, by Signature, d digest.Digest, predicateType stri
 	check(t, err)
 	signed, err := e.SignatureContent()
 	check(t, err)
-	b := &protobundle.Bundle{
+	b, err := bundle.NewBundle(&protobundle.Bundle{
 		MediaType:            "application/vnd.dev.sigstore.bundle.v0.3+json",
 		VerificationMaterial: s.material(t, by, e),
 		Content: &protobundle.Bundle_DsseEnvelope{DsseEnvelope: &protodsse.Envelope{
 			Payload: statement, PayloadType: "application/vnd.in-toto+json",
 			Signatures: []*protodsse.Signature{{Sig: signed.Signature()}},
 		}},
-	}
-	raw, err := protojson.Marshal(b)
+	})
+	check(t, err)
+	raw, err := b.MarshalJSON()
 	check(t, err)
 	return raw
 }
