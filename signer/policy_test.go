@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/sealift/sealift/artifact"
+	"github.com/sealift/sealift/internal/sigstoretest"
 	"github.com/sealift/sealift/signer"
 )
 
@@ -252,6 +253,8 @@ func FuzzParsePolicy(f *testing.F) {
 		"revoked: {"+key.Fingerprint()+": lost}\nrules: [{ids: [a.b/c, 'a.b/**'], require: {keys: [acme], threshold: all}}]")))
 	f.Add([]byte(policyYAML(map[string]*signer.Key{"a": key}, nil, "updates: {keys: [a], threshold: 1}\n")))
 	f.Add([]byte(policyYAML(map[string]*signer.Key{"a": key}, nil, "updates: {keys: [a, a], threshold: 2}\n")))
+	f.Add([]byte(policyYAML(map[string]*signer.Key{"acme": key}, nil, rootsYAML(map[string][]byte{"public": sigstoretest.New(f).TrustedRoot(f, everything)})+
+		"rules: [{ids: [a.b/c], require: {keys: [acme], identities: [{issuer: i, subjectRegexp: '.*'}], threshold: 2, attestations: [{type: spdx, identities: [{issuer: i, subject: s, root: public}]}]}}]")))
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		p, err := signer.ParsePolicy("policy.yaml", raw)
 		if err != nil {
@@ -264,8 +267,14 @@ func FuzzParsePolicy(f *testing.F) {
 			t.Errorf("anybody may replace it: %+v", u)
 		}
 		for i, r := range p.Rules {
-			if len(r.IDs) == 0 || len(r.Keys) == 0 || r.Threshold < 1 || r.Threshold > len(r.Keys) {
+			signers := len(r.Keys) + len(r.Identities)
+			if len(r.IDs) == 0 || signers == 0 || r.Threshold < 1 || r.Threshold > signers {
 				t.Errorf("rule %d accepts what nobody signed: %+v", i+1, r)
+			}
+			for _, id := range r.Identities {
+				if err := id.Check(); err != nil {
+					t.Errorf("rule %d has an identity that is nobody's: %v", i+1, err)
+				}
 			}
 			for _, name := range r.Keys {
 				if p.Keys[name].Key == nil {
@@ -302,8 +311,8 @@ func TestPolicySchema(t *testing.T) {
 			t.Errorf("the schema of a %s has the fields %v and more: %v; want %v and no more", name, got, schema.Defs[name].Additional, want)
 		}
 	}
-	if len(fields) != 5 {
-		t.Errorf("%d kinds of objects are read, want 5", len(fields))
+	if len(fields) != 8 {
+		t.Errorf("%d kinds of objects are read, want 8", len(fields))
 	}
 }
 
@@ -323,6 +332,9 @@ func TestPolicyByHand(t *testing.T) {
 		"an unknown key": {IDs: []artifact.IDGlob{glob}, Keys: []string{"c"}, Threshold: 1},
 		"one key twice":  {IDs: []artifact.IDGlob{glob}, Keys: []string{"a", "b"}, Threshold: 2},
 		"the same name":  {IDs: []artifact.IDGlob{glob}, Keys: []string{"a", "a"}, Threshold: 2},
+		"no such signer": {IDs: []artifact.IDGlob{glob}, Keys: []string{"a"}, Identities: []signer.Identity{{Issuer: issuer, Subject: subject}}, Threshold: 1},
+		"anybody attests": {IDs: []artifact.IDGlob{glob}, Keys: []string{"a"}, Threshold: 1,
+			Attestations: []signer.RequiredAttestation{{Type: "https://spdx.dev/Document"}}},
 	} {
 		p := &signer.Policy{Version: 1, Keys: map[string]signer.PolicyKey{"a": key, "b": key}, Rules: []signer.Rule{rule}}
 		if _, err := p.Verify(t.Context(), s.repo, s.index, testID, "1.0.0", noon); !errors.Is(err, signer.ErrNotAccepted) {

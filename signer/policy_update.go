@@ -96,8 +96,9 @@ func (u Updates) rule() Rule { return Rule{Keys: u.Keys, Threshold: u.Threshold}
 func (p *Policy) Updatable(now time.Time) bool { return p.attainable(p.Updates.rule(), now) }
 
 // Attainable reports whether any release of id could be accepted from now on: the rule
-// for it is not over, and as many of its keys as have to sign are neither revoked nor
-// over.
+// for it is not over, as many of its keys and identities as have to sign can, and
+// somebody can attest each thing that it wants attested. Revoked keys and keys that are
+// over cannot.
 func (p *Policy) Attainable(id string, now time.Time) bool {
 	number, _ := p.Match(id)
 	return number > 0 && p.attainable(p.Rules[number-1], now)
@@ -105,17 +106,20 @@ func (p *Policy) Attainable(id string, now time.Time) bool {
 
 func (p *Policy) attainable(r Rule, now time.Time) bool {
 	over := func(w Window) bool { return !w.NotAfter.IsZero() && now.After(w.NotAfter) }
-	if !p.sound(r) || over(r.Window) {
+	able := func(keys []string, identities []Identity) int {
+		n := len(identities)
+		for _, name := range keys {
+			key := p.Keys[name]
+			if _, revoked := p.Revoked[key.Fingerprint()]; !revoked && !over(key.Window) {
+				n++
+			}
+		}
+		return n
+	}
+	if !p.sound(r) || over(r.Window) || able(r.Keys, r.Identities) < r.Threshold {
 		return false
 	}
-	able := 0
-	for _, name := range r.Keys {
-		key := p.Keys[name]
-		if _, revoked := p.Revoked[key.Fingerprint()]; !revoked && !over(key.Window) {
-			able++
-		}
-	}
-	return able >= r.Threshold
+	return !slices.ContainsFunc(r.Attestations, func(a RequiredAttestation) bool { return able(a.Keys, a.Identities) == 0 })
 }
 
 // fileUpdates is who may replace a policy, as it is written. It has keys only: who signs

@@ -69,6 +69,9 @@ func (a *app) deliver(ctx context.Context, ref string, f deliveryFlags, use func
 	for _, key := range r.Evidence.Keys() {
 		a.out.Message("%s %s is signed by key %s", r.App.Template.ID, r.App.Template.Version, key)
 	}
+	for _, c := range r.Evidence.Certificates() {
+		a.out.Message("%s %s is signed by %s", r.App.Template.ID, r.App.Template.Version, certificateText(c))
+	}
 	d := &delivering{app: a, flags: f, release: r, first: first}
 	if loc, err := location(ref); err == nil {
 		d.library = loc.Place == artifact.PlaceLibrary
@@ -96,7 +99,7 @@ func (d *delivering) describe() error {
 	if err != nil {
 		return err
 	}
-	d.Delivery = site.Delivery{Release: r.Release, Repository: r.Repository, Images: map[string]string{}, Evidence: proof, Signers: r.Evidence.Keys(),
+	d.Delivery = site.Delivery{Release: r.Release, Repository: r.Repository, Images: map[string]string{}, Evidence: proof, Signers: r.Evidence.Signers(),
 		Library: d.library}
 	if r.Evidence.Decision != nil {
 		d.Policy = r.Evidence.Decision.Policy

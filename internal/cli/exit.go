@@ -97,6 +97,12 @@ func isDamage(err error) bool {
 	return artifact.IsDamage(err) || artifact.IsUnreadable(err) || errors.Is(err, mirror.ErrDamaged) || errors.Is(err, layout.ErrCorruptIndex)
 }
 
+// asksIdentity reports whether signatures were held against an identity given.
+func asksIdentity(err error) bool {
+	failed := new(delivery.SignatureError)
+	return errors.As(err, &failed) && failed.Identities
+}
+
 // brokenOff reports whether a copy ended because the disk it goes to did not take
 // any more. What is there is sound.
 func brokenOff(err error) bool {
@@ -145,6 +151,8 @@ func hint(err error, code int) string {
 		return "see what the site accepts: sealift policy list; whose key it is not, only who answers for the site adds: sealift policy add --key FILE --for ID"
 	case errors.Is(err, signer.ErrUnsigned):
 		return "have the vendor sign it: sealift sign REF --key cosign.key"
+	case errors.Is(err, signer.ErrNotAccepted) && asksIdentity(err):
+		return "ask the vendor, over another way than this media, who signs, and pass that as --certificate-identity and --certificate-oidc-issuer"
 	case errors.Is(err, signer.ErrNotAccepted):
 		return "compare fingerprints with the vendor (sealift fingerprint FILE), over another way than this media, and pass the right key as --key"
 	case brokenOff(err):
@@ -163,6 +171,8 @@ func hint(err error, code int) string {
 		return "nothing can be written there: mount it for writing, or slide the switch of the stick; else take other media"
 	case errors.Is(err, layout.ErrLocked):
 		return "wait until the other command is done, then run this one again"
+	case errors.Is(err, signer.ErrInvalid) && asksIdentity(err):
+		return "see that --trusted-root is of the sigstore that the vendor signs with, as of then or later; where it is, do not use this copy"
 	case isDamage(err), errors.Is(err, signer.ErrInvalid):
 		return "do not use this copy; mend it where the release is at hand, sealift verify DIR --repair SRC, or have it made again"
 	case errors.Is(err, remote.ErrReferrers):

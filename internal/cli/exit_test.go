@@ -78,6 +78,8 @@ func TestExitCode(t *testing.T) {
 		{"full in mid-copy", incomplete(syscall.ENOSPC), 14, true},
 		{"unsigned", signer.ErrUnsigned, 15, true},
 		{"another key", signer.ErrNotAccepted, 15, true},
+		{"another identity", &delivery.SignatureError{Identities: true, Err: signer.ErrNotAccepted}, 15, true},
+		{"a certificate that is not borne out", &delivery.SignatureError{Identities: true, Err: signer.ErrInvalid}, 12, true},
 		{"version taken", publish.ErrVersionTaken, 15, true},
 		{"misnamed", delivery.ErrMisnamed, 15, false},
 		{"site refuses", site.ErrRefused, 15, false},

@@ -188,7 +188,7 @@ func (in *importing) judge(ctx context.Context, f delivery.Found, held map[diges
 	if err != nil {
 		return false, err
 	}
-	arrival := site.Arrival{Delivery: site.Delivery{Release: r.Release, Repository: r.Repository, Signers: r.Evidence.Keys()}}
+	arrival := site.Arrival{Delivery: site.Delivery{Release: r.Release, Repository: r.Repository, Signers: r.Evidence.Signers()}}
 	if r.Evidence.Decision != nil {
 		arrival.Policy = r.Evidence.Decision.Policy
 	}
@@ -372,8 +372,8 @@ func (i imported) text(w io.Writer) {
 	}
 	for _, r := range i.Releases {
 		fmt.Fprintf(w, "%s %s %s\n  digest %s\n", verb, r.ID, r.Version, r.Digest)
-		for _, key := range r.Signers {
-			fmt.Fprintf(w, "  signed by key %s\n", key)
+		for _, name := range r.Signers {
+			fmt.Fprintf(w, "  signed by %s\n", signerText(name))
 		}
 		if len(r.Platforms) > 0 {
 			fmt.Fprintf(w, "  for %s only\n", strings.Join(r.Platforms, ", "))

@@ -259,7 +259,10 @@ func (i inspected) text(w io.Writer) {
 	}
 	for _, s := range i.Signatures {
 		key := "an unnamed key"
-		if s.Key != "" {
+		switch {
+		case s.Certificate != nil:
+			key = certificateText(*s.Certificate)
+		case s.Key != "":
 			key = "key " + ui.Value(s.Key)
 		}
 		fmt.Fprintf(&b, "  signature   %s, claims %s (not verified)\n", ui.Value(string(s.Form)), key)
@@ -273,9 +276,9 @@ func (i inspected) text(w io.Writer) {
 // acceptedText says why a release was accepted when it was imported.
 func acceptedText(e *signer.Evidence) string {
 	if d := e.Decision; d != nil {
-		return fmt.Sprintf("as signed by %s, by rule %d of policy %d, for %s", strings.Join(d.Keys, ", "), d.Rule, d.Policy, d.ID)
+		return fmt.Sprintf("as signed by %s, by rule %d of policy %d, for %s", ui.Value(strings.Join(d.Signers(), ", ")), d.Rule, d.Policy, d.ID)
 	}
-	return "as signed by key " + strings.Join(e.Keys(), ", ")
+	return "as signed by " + ui.Value(strings.Join(e.Signers(), ", "))
 }
 
 // statementText is a statement for people.
@@ -288,6 +291,8 @@ func statementText(s delivery.Statement) string {
 		text += " (" + ui.Value(s.Platform) + ")"
 	}
 	switch {
+	case s.Certificate != nil:
+		text += ", claims " + certificateText(*s.Certificate) + " (not verified)"
 	case s.Key != "":
 		text += ", claims key " + ui.Value(s.Key) + " (not verified)"
 	case s.Signed:

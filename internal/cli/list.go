@@ -11,6 +11,7 @@ import (
 	"strings"
 	"text/tabwriter"
 
+	"github.com/opencontainers/go-digest"
 	"github.com/spf13/cobra"
 
 	"github.com/sealift/sealift/artifact"
@@ -50,8 +51,9 @@ type listed struct {
 	Bytes int64 `json:"bytes"`
 	// Platforms are those it was imported for, none for all.
 	Platforms []string `json:"platforms,omitempty"`
-	// Signers are the fingerprints of the keys that signed it, Policy is the version
-	// of the policy that accepted it, 0 where a key did.
+	// Signers are the fingerprints of the keys that signed it and the names of who did
+	// with a certificate, Policy is the version of the policy that accepted it, 0 where
+	// a key did.
 	Signers []string `json:"signers"`
 	Policy  int      `json:"policy,omitempty"`
 	// Installed are the instances that run it.
@@ -150,9 +152,9 @@ func describeRelease(ctx context.Context, home *site.Home, f delivery.Found) (li
 	if err != nil || evidence == nil {
 		return entry, err // where there is none something else than import has put it there
 	}
-	entry.Signers = append(entry.Signers, evidence.Keys()...)
+	entry.Signers = append(entry.Signers, evidence.Signers()...)
 	if d := evidence.Decision; d != nil {
-		entry.Policy, entry.names = d.Policy, d.Keys
+		entry.Policy, entry.names = d.Policy, d.Signers()
 	}
 	return entry, nil
 }
@@ -183,9 +185,9 @@ func listText(w io.Writer, list []listed) {
 		signed := "not verified here"
 		switch {
 		case len(r.names) > 0:
-			signed = "signed by " + strings.Join(r.names, ", ")
+			signed = "signed by " + ui.Value(strings.Join(r.names, ", "))
 		case len(r.Signers) > 0:
-			signed = "signed by " + shortDigests(r.Signers)
+			signed = "signed by " + ui.Value(shortDigests(r.Signers))
 		}
 		state := "not installed"
 		switch {
@@ -201,11 +203,13 @@ func listText(w io.Writer, list []listed) {
 	_ = t.Flush() // writes to memory
 }
 
-// shortDigests leaves of fingerprints what tells them from others.
+// shortDigests leaves of fingerprints, among other names, what tells them from others.
 func shortDigests(list []string) string {
-	short := make([]string, len(list))
+	short := slices.Clone(list)
 	for i, d := range list {
-		short[i] = d[:min(len(d), len("sha256:")+12)]
+		if digest.Digest(d).Validate() == nil {
+			short[i] = d[:len("sha256:")+12]
+		}
 	}
 	return strings.Join(short, ", ")
 }

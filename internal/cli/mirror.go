@@ -71,7 +71,7 @@ program, or where --tool-dir says. Each volume of a set has them.
 writes that down instead of copying, with all that was asked for, for somebody to look
 at; --from-plan copies exactly what is written there, or refuses because a source or the
 destination has moved. Beside it stand DEST, for the same content in another place, and
-what does not change the content: --key, --policy, --rate-limit, --concurrency,
+what does not change the content: --key and its like, --policy, --rate-limit, --concurrency,
 --tool-dir, --no-readback, --no-space-check and --dry-run.
 
 Manifests that DEST has already are read there and replaced where they are damaged.

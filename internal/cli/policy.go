@@ -45,58 +45,90 @@ replace it as a whole, by an update that policy publish makes and policy update 
 }
 
 func newPolicyAdd(a *app) *cobra.Command {
-	var key, name string
-	var ids []string
-	var yes, dryRun bool
+	var f policyAddFlags
 	cmd := &cobra.Command{
 		Use:   "add --key FILE --for ID-GLOB",
-		Short: "Accept signatures by a key for applications",
+		Short: "Accept signatures by a key or an identity for applications",
 		Long: `add shows the fingerprint of the key and, once you agree, adds a rule for it to the
 policy. Compare the fingerprint with the vendor over another way than the media: the
 telephone, a letter, in person. A rule for exactly the same ids takes the key as one
 more of those that may sign. The rule stands before the first that would decide in its
 place.
 
+In place of a key there may be who signs without one, with a certificate: the flags of
+cosign say who, and which trusted_root.json vouches for that. It becomes part of the
+policy.
+
 In an ID-GLOB, * and ? stand for what is within one segment, and ** for any number of
 whole segments: example.com/shop, example.com/shop-*, example.com/**.`,
-		Example: "  sealift policy add --key vendor.pub --for example.com/shop\n  sealift policy add --key vendor.pub --for 'example.com/**' --name example --yes",
-		Args:    args(0, 0, "no arguments"),
+		Example: "  sealift policy add --key vendor.pub --for example.com/shop\n  sealift policy add --key vendor.pub --for 'example.com/**' --name example --yes\n" +
+			"  sealift policy add --certificate-identity release@example.com --certificate-oidc-issuer https://accounts.example.com \\\n" +
+			"    --trusted-root trusted_root.json --for 'example.com/**'",
+		Args: args(0, 0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.policyAdd(cmd.Context(), key, name, ids, yes, dryRun)
+			return a.policyAdd(cmd.Context(), f)
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&key, "key", "", "accept the public key in `FILE`")
-	flags.StringArrayVar(&ids, "for", nil, "for apps whose id is like `ID-GLOB` (may be repeated)")
-	flags.StringVar(&name, "name", "", "call the key `NAME` in the policy (default: the domain of the first id)")
-	flags.BoolVarP(&yes, "yes", "y", false, "agree without being asked")
-	flags.BoolVar(&dryRun, "dry-run", false, "show the policy as it would be, change nothing")
+	flags.StringVar(&f.key, "key", "", "accept the public key in `FILE`")
+	identityFlagSet(cmd, &f.identityFlags)
+	flags.StringArrayVar(&f.ids, "for", nil, "for apps whose id is like `ID-GLOB` (may be repeated)")
+	flags.StringVar(&f.name, "name", "", "call the key, or the trusted root, `NAME` in the policy (default: the domain of the first id)")
+	flags.BoolVarP(&f.yes, "yes", "y", false, "agree without being asked")
+	flags.BoolVar(&f.dryRun, "dry-run", false, "show the policy as it would be, change nothing")
 	_ = cmd.MarkFlagFilename("key", "pub", "pem")
 	return cmd
 }
 
-func (a *app) policyAdd(ctx context.Context, keyFile, name string, ids []string, yes, dryRun bool) error {
-	if keyFile == "" || len(ids) == 0 {
-		return withHint(usagef("policy add wants --key FILE and --for ID-GLOB"), "as in: sealift policy add --key vendor.pub --for example.com/shop")
-	}
-	keys, err := loadKeys([]string{keyFile})
-	if err != nil {
-		return err
-	}
-	for _, id := range ids {
-		if _, err := artifact.ParseIDGlob(id); err != nil {
-			return usagef("--for: %v", err)
+// policyAddFlags are those of policy add.
+type policyAddFlags struct {
+	identityFlags
+	key, name   string
+	ids         []string
+	yes, dryRun bool
+}
+
+// rule is the rule that is to be added.
+func (f policyAddFlags) rule() (signer.RuleToAdd, error) {
+	rule := signer.RuleToAdd{IDs: f.ids, Name: f.name}
+	switch {
+	case f.key == "" && !f.given(), len(f.ids) == 0:
+		return rule, withHint(usagef("policy add wants --key FILE and --for ID-GLOB"), "as in: sealift policy add --key vendor.pub --for example.com/shop")
+	case f.key != "" && f.given():
+		return rule, withHint(usagef("--key and --certificate-identity exclude each other"), "add one after the other: for the same ids either may sign")
+	case f.key != "":
+		keys, err := loadKeys([]string{f.key})
+		if err != nil {
+			return rule, err
+		}
+		rule.Key = keys[0]
+	default:
+		var err error
+		if rule.Identity, err = f.load(); err != nil {
+			return rule, err
 		}
 	}
-	if name == "" {
-		name = keyName(ids)
+	for _, id := range f.ids {
+		if _, err := artifact.ParseIDGlob(id); err != nil {
+			return rule, usagef("--for: %v", err)
+		}
+	}
+	if rule.Name == "" {
+		rule.Name = keyName(f.ids)
+	}
+	return rule, nil
+}
+
+func (a *app) policyAdd(ctx context.Context, f policyAddFlags) error {
+	rule, err := f.rule()
+	if err != nil {
+		return err
 	}
 	home, err := a.openState()
 	if err != nil {
 		return err
 	}
-	rule := signer.RuleToAdd{IDs: ids, Key: keys[0], Name: name}
-	if dryRun {
+	if f.dryRun {
 		_, before, err := home.Policy(ctx)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
@@ -107,12 +139,10 @@ func (a *app) policyAdd(ctx context.Context, keyFile, name string, ids []string,
 		}
 		return a.showPolicy(home.PolicyPath(), after, true)
 	}
-	if !yes {
-		a.out.Question("key      %s", keys[0])
-		a.out.Question("accepts  what it signs of %s", strings.Join(ids, ", "))
-		a.out.Question("Compare the fingerprint with the vendor, over another way than the media.")
+	if !f.yes {
+		a.showRule(rule)
 	}
-	if err := a.confirm(ctx, yes, "Accept it?"); err != nil {
+	if err := a.confirm(ctx, f.yes, "Accept it?"); err != nil {
 		return err
 	}
 	p, err := home.AddRule(ctx, rule)
@@ -122,6 +152,27 @@ func (a *app) policyAdd(ctx context.Context, keyFile, name string, ids []string,
 		return err
 	}
 	return a.listPolicy(home.PolicyPath(), p)
+}
+
+// showRule shows what is trusted once the person agrees.
+func (a *app) showRule(rule signer.RuleToAdd) {
+	if rule.Key != nil {
+		a.out.Question("key      %s", rule.Key)
+	} else {
+		a.out.Question("subject  %s", identityWord(rule.Identity.Subject, rule.Identity.SubjectRegexp))
+		a.out.Question("issuer   %s", identityWord(rule.Identity.Issuer, rule.Identity.IssuerRegexp))
+		a.out.Question("root     %s", rootText(rule.Identity.Root))
+	}
+	a.out.Question("accepts  what it signs of %s", strings.Join(rule.IDs, ", "))
+	a.out.Question("Compare the fingerprint with the vendor, over another way than the media.")
+}
+
+// identityWord is half of an identity, for people.
+func identityWord(text, expr string) string {
+	if expr != "" {
+		return "whatever is like " + ui.Value(expr)
+	}
+	return ui.Value(text)
 }
 
 func newPolicyList(a *app) *cobra.Command {
@@ -228,6 +279,7 @@ type policyListed struct {
 	Version int          `json:"version"`
 	Rules   []listedRule `json:"rules"`
 	Keys    []listedKey  `json:"keys"`
+	Roots   []listedRoot `json:"trustedRoots,omitempty"`
 	// Updates is nil where nobody may replace the policy.
 	Updates *listedUpdates `json:"updates,omitempty"`
 }
@@ -257,10 +309,61 @@ type listedWindow struct {
 }
 
 type listedRule struct {
-	IDs       []string `json:"ids"`
-	Keys      []string `json:"keys"`
-	Threshold int      `json:"threshold"`
+	IDs          []string            `json:"ids"`
+	Keys         []string            `json:"keys"`
+	Identities   []listedIdentity    `json:"identities,omitempty"`
+	Threshold    int                 `json:"threshold"`
+	Attestations []listedAttestation `json:"attestations,omitempty"`
 	listedWindow
+}
+
+// listedIdentity has the names of the fields in a policy.
+type listedIdentity struct {
+	Issuer        string `json:"issuer,omitempty"`
+	IssuerRegexp  string `json:"issuerRegexp,omitempty"`
+	Subject       string `json:"subject,omitempty"`
+	SubjectRegexp string `json:"subjectRegexp,omitempty"`
+	Root          string `json:"root"`
+
+	text string
+}
+
+// listedAttestation is a type of predicates, and whose word counts.
+type listedAttestation struct {
+	Type       string           `json:"type"`
+	Keys       []string         `json:"keys,omitempty"`
+	Identities []listedIdentity `json:"identities,omitempty"`
+}
+
+type listedRoot struct {
+	Name        string   `json:"name"`
+	Fingerprint string   `json:"fingerprint"`
+	Authorities []string `json:"authorities"`
+
+	text string
+}
+
+// listIdentities lists identities with the names that the policy has for their roots.
+func listIdentities(p *signer.Policy, list []signer.Identity) (all []listedIdentity) {
+	for _, id := range list {
+		l := listedIdentity{id.Issuer, id.IssuerRegexp, id.Subject, id.SubjectRegexp, "", ui.Value(id.String())}
+		for _, name := range sorted(p.Roots) {
+			if p.Roots[name] == id.Root {
+				l.Root = name
+			}
+		}
+		all = append(all, l)
+	}
+	return all
+}
+
+// signers names keys and identities.
+func listSigners(keys []string, identities []listedIdentity) string {
+	all := slices.Clone(keys)
+	for _, id := range identities {
+		all = append(all, id.text)
+	}
+	return strings.Join(all, ", ")
 }
 
 type listedKey struct {
@@ -300,7 +403,10 @@ func (a *app) listPolicy(path string, p *signer.Policy) error {
 func listedPolicy(path string, p *signer.Policy) policyListed {
 	v := policyListed{Updates: listUpdates(p), Type: "policyList", File: path, Version: p.Version, Rules: []listedRule{}, Keys: []listedKey{}}
 	for _, r := range p.Rules {
-		rule := listedRule{Keys: r.Keys, Threshold: r.Threshold, listedWindow: listWindow(r.Window)}
+		rule := listedRule{Keys: r.Keys, Identities: listIdentities(p, r.Identities), Threshold: r.Threshold, listedWindow: listWindow(r.Window)}
+		for _, a := range r.Attestations {
+			rule.Attestations = append(rule.Attestations, listedAttestation{a.Type, a.Keys, listIdentities(p, a.Identities)})
+		}
 		for _, id := range r.IDs {
 			rule.IDs = append(rule.IDs, id.String())
 		}
@@ -310,18 +416,25 @@ func listedPolicy(path string, p *signer.Policy) policyListed {
 		k := p.Keys[name]
 		v.Keys = append(v.Keys, listedKey{name, k.Fingerprint(), p.Revoked[k.Fingerprint()], listWindow(k.Window)})
 	}
+	for _, name := range sorted(p.Roots) {
+		r := p.Roots[name]
+		v.Roots = append(v.Roots, listedRoot{name, r.Fingerprint(), r.Authorities(), rootText(r)})
+	}
 	return v
 }
 
 func (v policyListed) text(w io.Writer) {
 	fmt.Fprintf(w, "%s, version %d\n", v.File, v.Version)
 	for i, r := range v.Rules {
-		wants := strings.Join(r.Keys, ", ")
-		if len(r.Keys) > 1 {
+		wants := listSigners(r.Keys, r.Identities)
+		if len(r.Keys)+len(r.Identities) > 1 {
 			wants = fmt.Sprintf("%d of %s", r.Threshold, wants)
 		}
 		fmt.Fprintf(w, "rule %d  %s: signed by %s", i+1, strings.Join(r.IDs, ", "), wants)
 		endLine(w, r.listedWindow.text())
+		for _, a := range r.Attestations {
+			fmt.Fprintf(w, "  and attested %s by %s\n", ui.Value(a.Type), listSigners(a.Keys, a.Identities))
+		}
 	}
 	if len(v.Rules) == 0 {
 		fmt.Fprintln(w, "no rules: nothing is accepted")
@@ -333,6 +446,9 @@ func (v policyListed) text(w io.Writer) {
 			fmt.Fprintf(w, ", revoked: %s", k.Revoked)
 		}
 		endLine(w, k.listedWindow.text())
+	}
+	for _, r := range v.Roots {
+		fmt.Fprintf(w, "root %s  %s\n", r.Name, r.text)
 	}
 }
 
@@ -454,8 +570,10 @@ func (v policyTested) print(w io.Writer) {
 			fmt.Fprintf(w, "  %s\n", ui.Value(d.Reason))
 		}
 		if d.Evidence != nil && d.Evidence.Decision != nil {
-			keys := slices.Clone(d.Evidence.Decision.Keys)
-			fmt.Fprintf(w, "  signed by %s\n", strings.Join(keys, ", "))
+			fmt.Fprintf(w, "  signed by %s\n", values(d.Evidence.Decision.Signers()))
+			for _, a := range d.Evidence.Attestations {
+				fmt.Fprintf(w, "  attested %s by %s\n", ui.Value(a.Type), ui.Value(a.Signer()))
+			}
 		}
 	}
 	fmt.Fprintf(w, "updates  %s\n", v.Updates.text())

@@ -21,11 +21,13 @@ import (
 type trustFlags struct {
 	keys   []string
 	policy string
+	identityFlags
 }
 
-// trustFlagSet adds --key and --policy.
+// trustFlagSet adds --key, those of an identity, and --policy.
 func trustFlagSet(cmd *cobra.Command, f *trustFlags) {
 	keyFlag(cmd, &f.keys)
+	identityFlagSet(cmd, &f.identityFlags)
 	cmd.Flags().StringVar(&f.policy, "policy", "", "accept what the policy in `FILE` accepts")
 	_ = cmd.MarkFlagFilename("policy", "yaml", "yml")
 }
@@ -35,9 +37,23 @@ func (a *app) trust(f trustFlags) (delivery.Trust, error) {
 	if len(f.keys) > 0 && f.policy != "" {
 		return delivery.Trust{}, withHint(usagef("--key and --policy exclude each other"), "add the key to the policy: sealift policy add --key %s --for ID", f.keys[0])
 	}
+	if f.given() && f.policy != "" {
+		return delivery.Trust{}, withHint(usagef("--certificate-identity and --policy exclude each other"), "add the identity to the policy, see: sealift policy add --help")
+	}
 	keys, err := loadKeys(f.keys)
-	if err != nil || f.policy == "" {
-		return delivery.Trust{Keys: keys}, err
+	if err != nil {
+		return delivery.Trust{}, err
+	}
+	id, err := f.load()
+	if err != nil {
+		return delivery.Trust{}, err
+	}
+	trust := delivery.Trust{Keys: keys}
+	if id != nil {
+		trust.Identities = []signer.Identity{*id}
+	}
+	if f.policy == "" {
+		return trust, nil
 	}
 	data, err := readFile(f.policy, signer.MaxPolicyBytes)
 	if err != nil {
@@ -152,7 +168,7 @@ func (a *app) signedToo(r *delivery.Release, keys []*signer.Key) error {
 	if len(keys) == 0 {
 		return nil
 	}
-	return withHint(fmt.Errorf("%s: the policy accepts it as signed by %s, and not by the key given (%s): %w", r.Name, strings.Join(r.Evidence.Decision.Keys, ", "), keys[0], signer.ErrNotAccepted),
+	return withHint(fmt.Errorf("%s: the policy accepts it as signed by %s, and not by the key given (%s): %w", r.Name, strings.Join(r.Evidence.Decision.Signers(), ", "), keys[0], signer.ErrNotAccepted),
 		"leave out --key, or see the policy with: sealift policy list")
 }
 

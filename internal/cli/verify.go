@@ -40,6 +40,11 @@ as a policy wants it, by default the site's (see sealift policy --help), and
 then reads every byte it reaches and compares it with its digest. All damage is
 found, not only the first. It needs no network for media, and writes nothing.
 
+Who signs with a certificate in place of a key is accepted by name: by subject, and by
+the issuer that vouches for it. --trusted-root is the trusted_root.json of their
+sigstore, which you need over another way than the media, as a key. When the certificate
+was valid does not matter, but that it was as of the time a log or a timestamp proves.
+
 Media that carries some platforms only, a delta, or one volume of several says so
 itself: what is absent for such a reason is summed up, and is no damage. Several
 DIR are read as one: the volumes of a set, a delta and what it builds on, or copies.
@@ -52,6 +57,8 @@ Several are asked in the order given. Every byte is compared with its digest, so
 need not be trusted. Then the media is verified once more. When it is interrupted,
 the same command continues it.`,
 		Example: "  sealift verify /media/usb --key cosign.pub\n  sealift verify /media/usb --signatures=false\n" +
+			"  sealift verify /media/usb --certificate-identity release@example.com --certificate-oidc-issuer https://accounts.example.com \\\n" +
+			"    --trusted-root trusted_root.json\n" +
 			"  sealift verify /media/usb --key cosign.pub --repair registry.example.com/shop --repair /media/other",
 		Args: args(1, -1, "one REF, or directories"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -186,6 +193,12 @@ func (v verification) text(w io.Writer) {
 		if v.Evidence != nil {
 			for _, key := range v.Evidence.Keys() {
 				fmt.Fprintf(w, "  signed by key %s\n", key)
+			}
+			for _, c := range v.Evidence.Certificates() {
+				printCertificate(w, c)
+			}
+			for _, a := range v.Evidence.Attestations {
+				fmt.Fprintf(w, "  attested %s by %s\n", ui.Value(a.Type), ui.Value(a.Signer()))
 			}
 			if d := v.Evidence.Decision; d != nil && d.Rule > 0 {
 				fmt.Fprintf(w, "  accepted by rule %d of the policy, for %s\n", d.Rule, d.ID)

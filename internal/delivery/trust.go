@@ -14,8 +14,10 @@ import (
 
 // Trust says whose signatures count. The zero value trusts nobody.
 type Trust struct {
-	// Keys are accepted for anything, any one of them, where there is no Policy.
-	Keys []*signer.Key
+	// Keys and Identities are accepted for anything, any one of them, where there is
+	// no Policy.
+	Keys       []*signer.Key
+	Identities []signer.Identity
 	// Policy decides by the id of a release, and on an update of a policy by who may
 	// replace it. Anything else is not accepted.
 	Policy *signer.Policy
@@ -24,7 +26,7 @@ type Trust struct {
 }
 
 // Any reports whether anybody's signature could count.
-func (t Trust) Any() bool { return len(t.Keys) > 0 || t.Policy != nil }
+func (t Trust) Any() bool { return len(t.Keys)+len(t.Identities) > 0 || t.Policy != nil }
 
 // VerifySignature checks the signatures of f, whatever it is. It fails as
 // [signer.Verify] does, with [SignatureError], and under a policy as
@@ -38,8 +40,8 @@ func VerifySignature(ctx context.Context, f Found, t Trust) (*signer.Evidence, e
 	var err error
 	if t.Policy != nil {
 		evidence, err = t.decide(ctx, f)
-	} else if evidence, err = signer.Verify(ctx, f.Store, f.Descriptor, t.Keys); err != nil {
-		err = signatureError(f.Name, t.Keys, err)
+	} else if evidence, err = signer.Verify(ctx, f.Store, f.Descriptor, t.Keys, t.Identities...); err != nil {
+		err = signatureError(f.Name, t, err)
 	}
 	if f.Media != nil && errors.Is(err, signer.ErrUnsigned) {
 		err = errors.Join(f.Media.Damage(ctx), err)

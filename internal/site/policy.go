@@ -188,7 +188,7 @@ func (h *Home) AddRule(ctx context.Context, rule signer.RuleToAdd) (*signer.Poli
 		return p, err
 	}
 	return p, h.replacePolicy(ctx, comingPolicy{PolicyMark: markOf(p, after)}, after,
-		audit.Entry{Event: "policy", Policy: p.Version, Keys: []string{rule.Key.Fingerprint()}, Reason: "accepted for " + strings.Join(rule.IDs, ", ")})
+		audit.Entry{Event: "policy", Policy: p.Version, Keys: []string{rule.Signer()}, Reason: "accepted for " + strings.Join(rule.IDs, ", ")})
 }
 
 // PolicyUpdate is a signed update of the policy that the present one accepts.

@@ -15,21 +15,22 @@ import (
 type PolicyChange struct {
 	// Kind is added, removed or changed.
 	Kind string `json:"kind"`
-	// Part is key, revoked, rule, updates, order (of the rules) or other, which is what
-	// only the policies themselves tell.
+	// Part is key, trustedRoot, revoked, rule, updates, order (of the rules) or other,
+	// which is what only the policies themselves tell.
 	Part string `json:"part"`
-	// Name is that of the key, the fingerprint of the one revoked, or the ids of the
-	// rule, "" for the rest.
+	// Name is that of the key or root, the fingerprint of the key revoked, or the ids of
+	// the rule, "" for the rest.
 	Name string `json:"name,omitempty"`
 	// Old and New are texts for people, "" where there is none.
 	Pair
 }
 
-// Policies compares two policies: keys, what is revoked, rules, their order, and who may
-// replace them; each by name. Versions are not compared.
+// Policies compares two policies: keys, trusted roots, what is revoked, rules, their
+// order, and who may replace them; each by name. Versions are not compared.
 func Policies(old, new *signer.Policy) []PolicyChange {
 	var list []PolicyChange
 	list = append(list, named("key", keyTexts(old), keyTexts(new))...)
+	list = append(list, named("trustedRoot", rootTexts(old), rootTexts(new))...)
 	list = append(list, named("revoked", revokedTexts(old.Revoked, old, new), revokedTexts(new.Revoked, old, new))...)
 	list = append(list, named("rule", ruleTexts(old), ruleTexts(new))...)
 	if before, after := order(old, new), order(new, old); !slices.Equal(before, after) {
@@ -77,6 +78,14 @@ func keyTexts(p *signer.Policy) map[string]string {
 	return texts
 }
 
+func rootTexts(p *signer.Policy) map[string]string {
+	texts := map[string]string{}
+	for name, r := range p.Roots {
+		texts[name] = r.Fingerprint() + " of " + strings.Join(r.Authorities(), ", ")
+	}
+	return texts
+}
+
 // revokedTexts has the reason for each key that is revoked, with the name that the
 // newest of the policies has for it.
 func revokedTexts(revoked map[string]string, policies ...*signer.Policy) map[string]string {
@@ -94,9 +103,28 @@ func revokedTexts(revoked map[string]string, policies ...*signer.Policy) map[str
 func ruleTexts(p *signer.Policy) map[string]string {
 	texts := map[string]string{}
 	for _, r := range p.Rules {
-		texts[idsText(r)] = SignedBy(r.Keys, r.Threshold) + windowText(r.Window)
+		text := SignedBy(signers(p, r.Keys, r.Identities), r.Threshold) + windowText(r.Window)
+		for _, a := range r.Attestations {
+			text += "; attested " + a.Type + " by " + strings.Join(signers(p, a.Keys, a.Identities), ", ")
+		}
+		texts[idsText(r)] = text
 	}
 	return texts
+}
+
+// signers names keys, and identities with the root that each is believed by.
+func signers(p *signer.Policy, keys []string, identities []signer.Identity) []string {
+	names := slices.Clone(keys)
+	for _, id := range identities {
+		text := id.String()
+		for _, name := range slices.Sorted(maps.Keys(p.Roots)) {
+			if p.Roots[name] == id.Root {
+				text += " by root " + name
+			}
+		}
+		names = append(names, text)
+	}
+	return names
 }
 
 // idsText names a rule; no two have the same ids, or one would never decide.

@@ -15,11 +15,15 @@ import (
 	"github.com/sealift/sealift/artifact"
 	"github.com/sealift/sealift/internal/layout"
 	"github.com/sealift/sealift/mirror"
+	"github.com/sealift/sealift/signer"
 )
 
 const (
 	// StartName is the page for people, at the root of the media.
 	StartName = "START-HERE.txt"
+	// TrustedRootName is the empty trusted root beside it. cosign asks for one over the
+	// network otherwise; sealift trusts no such file.
+	TrustedRootName = "trusted_root.json"
 	// startColumns is how wide its lines are; startRoots is how many artifacts it
 	// lists, and startTools how many programs: it is one page.
 	startColumns = 72
@@ -44,11 +48,16 @@ type Content struct {
 	Signed bool
 }
 
-// PackStart writes START-HERE.txt onto media, with what stands there in sealift/bin.
-// What stands there with the same bytes is not written again.
+// PackStart writes START-HERE.txt onto media, with what stands there in sealift/bin,
+// and the empty trusted root that its command for cosign names. What stands there with
+// the same bytes is not written again.
 func PackStart(ctx context.Context, dst FileWriter, media fs.FS, label layout.Label, contents []Content) error {
 	files, err := filesOn(media)
 	if err != nil {
+		return err
+	}
+	empty := signer.TrustedRoot()
+	if _, err := put(ctx, dst, media, TrustedRootName, 0o644, digest.FromBytes(empty), bytes.NewReader(empty)); err != nil {
 		return err
 	}
 	text := StartHere(label, contents, files)
@@ -261,6 +270,10 @@ func (p *page) otherTools() {
 		p.add(fit("  docker pull "+image, "  docker pull 127.0.0.1:5050/NAME"))
 	}
 	p.add("  crane copy 127.0.0.1:5050/NAME HOST/REPO:TAG     while serve runs")
+	if slices.ContainsFunc(p.contents, func(c Content) bool { return c.Signed }) {
+		p.add("  cosign verify --key vendor.pub --insecure-ignore-tlog=true \\",
+			"    --trusted-root DISC/"+TrustedRootName+" 127.0.0.1:5050/NAME")
+	}
 }
 
 // served is the name that an artifact has behind serve.

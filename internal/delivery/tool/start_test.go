@@ -100,13 +100,13 @@ func TestStartHere(t *testing.T) {
 		never    []string
 	}{
 		{"one app", layout.Label{}, []tool.Content{shopContent}, linuxTools,
-			[]string{install + " DISC --key vendor.pub", "oras cp -r --from-oci-layout DISC:shop-1.0.0 HOST/REPO:TAG", "crane copy 127.0.0.1:5050/NAME"}, []string{"docker", "DISC//"}},
+			[]string{install + " DISC --key vendor.pub", "oras cp -r --from-oci-layout DISC:shop-1.0.0 HOST/REPO:TAG", "crane copy 127.0.0.1:5050/NAME", "cosign verify --key vendor.pub", "--trusted-root DISC/trusted_root.json"}, []string{"docker", "DISC//"}},
 		{"two versions of one app", layout.Label{}, []tool.Content{shop2, shopContent}, linuxTools,
 			[]string{"shop 1.0.0, Shop", "shop 1.1.0, Shop", install + " DISC --key vendor.pub"}, []string{"DISC//"}},
 		{"two apps", layout.Label{}, []tool.Content{shopContent, chat}, linuxTools, []string{install + " DISC//NAME --key vendor.pub"}, []string{install + " DISC --key"}},
 		{"plain image", layout.Label{}, []tool.Content{webContent}, linuxTools,
 			[]string{"image registry.example.com:5000/web:2", "docker pull 127.0.0.1:5050/registry.example.com__5000/web:2", "Nothing here is an app", "--signatures=false", "Nothing here is signed"},
-			[]string{install, "vendor.pub"}},
+			[]string{install, "vendor.pub", "cosign"}},
 		{"data", layout.Label{}, []tool.Content{dataContent}, nil, []string{"artifact registry.example.com/maps:7", "not on this disc"}, []string{install, "docker", "sha256sum", "/tmp"}},
 		{"app that is not signed", layout.Label{}, []tool.Content{unsigned}, linuxTools, []string{"none can be installed", "--signatures=false"}, []string{install, "sealift fingerprint"}},
 		{"some signed", layout.Label{}, []tool.Content{shopContent, webContent}, linuxTools,
