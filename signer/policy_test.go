@@ -426,12 +426,19 @@ func TestVerifyUpdateVerdicts(t *testing.T) {
 func TestAttainable(t *testing.T) {
 	t.Parallel()
 	a, b := newSigner(t).Key(), newSigner(t).Key()
+	roots := rootsYAML(map[string][]byte{"public": sigstoretest.New(t).TrustedRoot(t, everything)})
+	lost := "revoked: {" + a.Fingerprint() + ": lost}\n"
+	identity := "identities: [{issuer: i, subject: s}]"
 	tests := []struct {
 		name            string
 		more            map[string]string
 		rest            string
 		updatable, shop bool
 	}{
+		{name: "an identity is left", rest: lost + roots + "rules: [{ids: [example.com/shop], require: {keys: [a], " + identity + "}}]", shop: true},
+		{name: "an identity is not enough", rest: lost + roots + "rules: [{ids: [example.com/shop], require: {keys: [a], " + identity + ", threshold: all}}]"},
+		{name: "nobody attests", rest: lost + roots + "rules: [{ids: [example.com/shop], require: {keys: [b], attestations: [{type: vuln, keys: [a]}]}}]"},
+		{name: "an identity attests", rest: lost + roots + "rules: [{ids: [example.com/shop], require: {keys: [b], attestations: [{type: vuln, keys: [a], " + identity + "}]}}]", shop: true},
 		{name: "both", rest: "rules: [{ids: [example.com/shop], require: {keys: [a]}}]\nupdates: {keys: [a, b], threshold: all}", updatable: true, shop: true},
 		{name: "none", rest: "rules: [{ids: [example.com/other], require: {keys: [a]}}]"},
 		{name: "revoked", rest: "rules: [{ids: [example.com/shop], require: {keys: [a]}}]\nupdates: {keys: [a, b], threshold: all}\nrevoked: {" + a.Fingerprint() + ": lost}"},

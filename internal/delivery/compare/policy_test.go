@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/sealift/sealift/internal/delivery/compare"
+	"github.com/sealift/sealift/internal/sigstoretest"
 	"github.com/sealift/sealift/signer"
 )
 
@@ -44,6 +45,12 @@ func TestPolicies(t *testing.T) {
 	const rules = "rules: [{ids: [a.b/x, a.b/y], require: {keys: [a]}}, {ids: [a.b/z], require: {keys: [a, b]}}]"
 	ab := []string{key("a", a, ""), key("b", b, "")}
 	old := policy(1, ab, rules)
+	root := string(sigstoretest.New(t).TrustedRoot(t, sigstoretest.Parts{Log: true}))
+	parsed, err := signer.ParseRoot([]byte(root))
+	if err != nil {
+		t.Fatal(err)
+	}
+	rooted := fmt.Sprintf("\ntrustedRoots: {public: {json: %q}}", root)
 	tests := []struct {
 		name string
 		new  *signer.Policy
@@ -62,6 +69,11 @@ func TestPolicies(t *testing.T) {
 			"added rule a.b/w  -> signed by b", "removed rule a.b/x, a.b/y signed by a -> ", "changed rule a.b/z signed by 1 of a, b -> signed by 2 of a, b, from 2027-01-01T00:00:00Z",
 		}},
 		{"their order", policy(2, ab, "rules: [{ids: [a.b/z], require: {keys: [a, b]}}, {ids: [a.b/x, a.b/y], require: {keys: [a]}}]"), []string{"changed order  a.b/x, a.b/y; a.b/z -> a.b/z; a.b/x, a.b/y"}},
+		{"an identity, and what it attests", policy(2, ab, strings.Replace(rules, "{keys: [a, b]}",
+			"{keys: [a, b], identities: [{issuer: i, subject: s}], threshold: 2, attestations: [{type: vuln, keys: [b], identities: [{issuer: i, subject: s}]}]}", 1)+rooted), []string{
+			"added trustedRoot public  -> " + parsed.Fingerprint() + " of " + strings.Join(parsed.Authorities(), ", "),
+			"changed rule a.b/z signed by 1 of a, b -> signed by 2 of a, b, s (i) by root public; attested https://cosign.sigstore.dev/attestation/vuln/v1 by b, s (i) by root public",
+		}},
 		{"who may replace it", policy(2, ab, rules+"\nupdates: {keys: [a, b], threshold: all}"), []string{"added updates   -> signed by 2 of a, b"}},
 	}
 	for _, tt := range tests {
