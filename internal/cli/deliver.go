@@ -20,6 +20,7 @@ import (
 	"github.com/sealift/sealift/internal/ui"
 	"github.com/sealift/sealift/mirror"
 	"github.com/sealift/sealift/registry"
+	"github.com/sealift/sealift/signer"
 )
 
 // deliveryFlags are what install and upgrade share.
@@ -136,7 +137,7 @@ func (d *delivering) prepare(ctx context.Context) error {
 func (d *delivering) planImport(ctx context.Context, platforms []ocispec.Platform) error {
 	f := d.release.Found
 	override, _ := d.home.Admit(d.Delivery, d.flags.downgrade) // refused, with more to say, by the plan of the change
-	d.in = &importing{app: d.app, home: d.home, arrivals: []site.Arrival{{Delivery: d.Delivery, Override: override}}}
+	d.in = &importing{app: d.app, home: d.home, arrivals: []site.Arrival{{Delivery: d.Delivery, Override: override}}, evidence: []*signer.Evidence{d.release.Evidence}}
 	var err error
 	if d.in.copy, err = d.in.plan([]delivery.Found{f}); err != nil {
 		return err
@@ -146,7 +147,7 @@ func (d *delivering) planImport(ctx context.Context, platforms []ocispec.Platfor
 	if err != nil {
 		return fmt.Errorf("library: %w", err)
 	}
-	plan, err := mirror.NewPlan(ctx, dst, d.in.copy.items, mirror.PlanOptions{Progress: d.out.Progress("checking")})
+	plan, err := d.in.copy.plan(ctx, dst, mirror.PlanOptions{Progress: d.out.Progress("checking")})
 	var unread *mirror.CopyError
 	switch {
 	case errors.Is(err, errdef.ErrNotFound) && errors.As(err, &unread): // a manifest
@@ -289,7 +290,7 @@ func lacking(r *delivery.Release, platforms []ocispec.Platform, lacks []ocispec.
 	if carried.Set == nil && len(carried.Base) == 0 {
 		return withHint(err, "bring media that is made for it: sealift mirror REF DISK --platform %s", mirror.FormatPlatform(platforms[0]))
 	}
-	return withHint(err, "bring the rest onto one disk first: sealift mirror %s DISK", typed(r.Media))
+	return withHint(err, "bring the rest with it: sealift import %s and MEDIA that has it, then install by the app's name", typed(r.Media))
 }
 
 // planAndAct shows a plan and, once it is agreed to, acts; d is what is delivered by it,

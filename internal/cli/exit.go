@@ -72,7 +72,8 @@ func exitCode(ctx context.Context, err error) int {
 	case isDamage(err), errors.Is(err, signer.ErrInvalid), errors.Is(err, errAudit):
 		return exitVerification
 	case errors.Is(err, signer.ErrUnsigned), errors.Is(err, signer.ErrNotAccepted), errors.Is(err, publish.ErrVersionTaken),
-		errors.Is(err, delivery.ErrMisnamed), errors.Is(err, errRefused), errors.Is(err, errDeclined), errors.Is(err, mirror.ErrMoved), errors.As(err, new(*mirror.VolumeError)):
+		errors.Is(err, delivery.ErrMisnamed), errors.Is(err, errRefused), errors.Is(err, errDeclined), errors.Is(err, mirror.ErrMoved), errors.As(err, new(*mirror.VolumeError)),
+		errors.As(err, new(*delivery.LeftBehindError)):
 		return exitRefused
 	case errors.As(err, new(*delivery.InventoryError)):
 		return exitUsage // a file this person named
@@ -157,6 +158,8 @@ func hint(err error, code int) string {
 		return "compare fingerprints with the vendor (sealift fingerprint FILE), over another way than this media, and pass the right key as --key"
 	case brokenOff(err):
 		return "the disk broke off: see that it sits firmly and is mounted, then run the same command again; it continues where it stopped"
+	case errors.As(err, new(*delivery.LeftBehindError)):
+		return "run the same command again; where it goes on, ask who runs the registry"
 	case errors.Is(err, mirror.ErrMoved):
 		return "make a new plan with --plan, look at it again, and follow that"
 	case errors.As(err, &rest):

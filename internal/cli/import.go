@@ -18,6 +18,7 @@ import (
 	"github.com/sealift/sealift/internal/delivery"
 	"github.com/sealift/sealift/internal/site"
 	"github.com/sealift/sealift/internal/ui"
+	"github.com/sealift/sealift/signer"
 )
 
 type importFlags struct {
@@ -79,6 +80,8 @@ type importing struct {
 	arrivals []site.Arrival
 	firsts   []*firstTrust
 	leftOut  []leftOut
+	// evidence is of each name that comes in.
+	evidence []*signer.Evidence
 }
 
 // Why an import does not take what is no release.
@@ -207,6 +210,7 @@ func (in *importing) judge(ctx context.Context, f delivery.Found, held map[diges
 	case err != nil:
 		return false, fmt.Errorf("%s: %w", f.Name, err)
 	}
+	in.evidence = append(in.evidence, r.Evidence)
 	if slices.ContainsFunc(in.arrivals, func(a site.Arrival) bool { return a.Release.Root.Digest == root }) {
 		return true, nil
 	}
@@ -256,7 +260,7 @@ func (in *importing) plan(accepted []delivery.Found) (*copying, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &copying{app: in.app, found: accepted, stays: true,
+	c := &copying{app: in.app, found: accepted, evidence: in.evidence, stays: true,
 		flags: mirrorFlags{dryRun: in.flags.dryRun, noSpaceCheck: in.flags.noSpaceCheck},
 		req:   delivery.Request{Refs: in.refs, Platforms: in.flags.platforms},
 		to:    artifact.Location{Place: artifact.PlaceMedia, Path: in.home.LibraryDir()}}

@@ -62,6 +62,9 @@ DEST with {n} in it is a directory for each, as ./disc-{n}; else all go to DEST,
 the other, and mirror asks for the next disc. --volume writes one of them, again if need
 be: the same command makes the same set, and --set DIR takes it from any other volume.
 
+With --key or --policy only what is signed so is copied, and every signature that it was
+accepted for.
+
 --with-tool puts sealift itself on the media, for the machines of the site, with a page
 START-HERE.txt that says what is there and what to do. The programs for other platforms
 than this machine's are those of make dist, or of the release: they lie beside this

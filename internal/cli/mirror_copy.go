@@ -16,6 +16,7 @@ import (
 	"github.com/sealift/sealift/internal/remote"
 	"github.com/sealift/sealift/internal/ui"
 	"github.com/sealift/sealift/mirror"
+	"github.com/sealift/sealift/signer"
 )
 
 // copying is one run of mirror.
@@ -27,9 +28,11 @@ type copying struct {
 	found []delivery.Found
 	// carried says of each that was found how much of it is there.
 	carried []delivery.Carried
-	items   []mirror.Item
-	sites   []mirror.Site
-	rate    int64 // bytes a second, 0 for no limit
+	// evidence says of each why it was accepted, nil where nobody was asked.
+	evidence []*signer.Evidence
+	items    []mirror.Item
+	sites    []mirror.Site
+	rate     int64 // bytes a second, 0 for no limit
 	// stays says that the destination is a disk of this machine, and is not carried on.
 	stays bool
 }
@@ -74,9 +77,11 @@ func (a *app) newCopy(ctx context.Context, req delivery.Request, flags mirrorFla
 		if !trust.Any() {
 			continue
 		}
-		if _, err := delivery.VerifySignature(ctx, f, trust); err != nil {
+		evidence, err := delivery.VerifySignature(ctx, f, trust)
+		if err != nil {
 			return nil, err
 		}
+		c.evidence = append(c.evidence, evidence)
 	}
 	if c.items, err = delivery.Items(c.found, c.to, platforms); err != nil {
 		return nil, explainItems(err)
@@ -88,6 +93,21 @@ func (a *app) newCopy(ctx context.Context, req delivery.Request, flags mirrorFla
 // oneDrive reports whether the source is media that somebody can change.
 func (c *copying) oneDrive() bool {
 	return c.Terminal && len(c.req.Refs) == 1 && len(c.found) > 0 && c.found[0].Media != nil
+}
+
+// plan makes the plan of what was found. It carries all that this was accepted for.
+func (c *copying) plan(ctx context.Context, dst mirror.Destination, opts mirror.PlanOptions) (*mirror.Plan, error) {
+	opts.Sites = c.sites
+	plan, err := mirror.NewPlan(ctx, dst, c.items, opts)
+	if err != nil {
+		return nil, explainPlatform(err)
+	}
+	for i, e := range c.evidence {
+		if err := delivery.CheckCarried(plan.Roots[i], e); err != nil {
+			return nil, err
+		}
+	}
+	return plan, nil
 }
 
 // dry reports whether nothing is to be copied.
@@ -115,10 +135,9 @@ func (c *copying) carry(ctx context.Context, follow *mirror.Document) (result mi
 		return result, err
 	}
 	defer func() { err = errors.Join(err, closeDst()) }()
-	opts := mirror.PlanOptions{Check: c.req.Check, Sites: c.sites, Progress: c.out.Progress("checking")}
-	plan, err := mirror.NewPlan(ctx, dst, c.items, opts)
+	plan, err := c.plan(ctx, dst, mirror.PlanOptions{Check: c.req.Check, Progress: c.out.Progress("checking")})
 	if err != nil {
-		return result, explainPlatform(err)
+		return result, err
 	}
 	if err := c.follow(plan, follow); err != nil {
 		return result, err

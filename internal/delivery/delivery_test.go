@@ -23,6 +23,7 @@ import (
 	"github.com/sealift/sealift/artifact"
 	"github.com/sealift/sealift/internal/delivery"
 	"github.com/sealift/sealift/internal/layout"
+	"github.com/sealift/sealift/mirror"
 	"github.com/sealift/sealift/signer"
 )
 
@@ -367,5 +368,42 @@ func TestLibraryCatalog(t *testing.T) {
 		return nil
 	}); err != nil {
 		t.Errorf("Tags = %v", err)
+	}
+}
+
+func TestCheckCarried(t *testing.T) {
+	t.Parallel()
+	m := newMedia(t)
+	s := newSigner(t)
+	m.release("r.example/shop:1.0.0", "shop", "1.0.0", s)
+	f := m.find("")[0]
+	evidence, err := delivery.VerifySignature(t.Context(), f, delivery.Trust{Keys: []*signer.Key{s.Key()}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	plan, err := mirror.NewPlan(t.Context(), mirror.Empty(), []mirror.Item{{Source: f.Store, Reference: f.Tag, Name: f.Name}}, mirror.PlanOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole := plan.Roots[0]
+	if err := delivery.CheckCarried(whole, evidence); err != nil {
+		t.Errorf("CheckCarried of all that is there = %v", err)
+	}
+	left := new(delivery.LeftBehindError)
+	for _, tt := range []struct {
+		name string
+		root mirror.Root
+	}{
+		{"without referrers", mirror.Root{Name: whole.Name, Descriptor: whole.Descriptor, Tags: whole.Tags}},
+		{"without tags", mirror.Root{Name: whole.Name, Descriptor: whole.Descriptor, Referrers: whole.Referrers}},
+	} {
+		if err := delivery.CheckCarried(tt.root, evidence); !errors.As(err, &left) || left.Name != whole.Name {
+			t.Errorf("%s: CheckCarried = %v, want a *LeftBehindError", tt.name, err)
+		}
+	}
+	evidence.Signatures = nil
+	evidence.Attestations = []signer.Attestation{{Manifest: ocispec.Descriptor{Digest: "sha256:other"}}}
+	if err := delivery.CheckCarried(whole, evidence); !errors.As(err, &left) || left.Digest != "sha256:other" {
+		t.Errorf("CheckCarried without an attestation that is wanted = %v, want a *LeftBehindError", err)
 	}
 }

@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/sealift/sealift/artifact"
+	"github.com/sealift/sealift/mirror"
 	"github.com/sealift/sealift/signer"
 )
 
@@ -90,4 +92,41 @@ func Claim(ctx context.Context, f Found) (id, version string, err error) {
 		return "", "", fmt.Errorf("%s: %w: it calls itself %.100q %.100q", f.Name, artifact.ErrInvalidRelease, id, version)
 	}
 	return id, version, nil
+}
+
+// LeftBehindError reports a copy that would not carry what a release was accepted for.
+type LeftBehindError struct {
+	// Name is the artifact, Digest what is left: the manifest of a signature, or of an
+	// attestation that a rule wants.
+	Name   string
+	Digest digest.Digest
+}
+
+// Error names both.
+func (e *LeftBehindError) Error() string {
+	return fmt.Sprintf("%s was accepted for %s, which would stay behind: the source does not list it any more", e.Name, e.Digest)
+}
+
+// CheckCarried fails with [LeftBehindError] unless a plan carries, with its root, every
+// signature and attestation that the root was accepted for: who lists them may have
+// changed its mind in between.
+func CheckCarried(root mirror.Root, e *signer.Evidence) error {
+	carried := map[digest.Digest]bool{}
+	for _, d := range root.Referrers {
+		carried[d.Digest] = true
+	}
+	for _, t := range root.Tags {
+		carried[t.Descriptor.Digest] = true
+	}
+	for _, s := range e.Signatures {
+		if !carried[s.Manifest.Digest] {
+			return &LeftBehindError{root.Name, s.Manifest.Digest}
+		}
+	}
+	for _, a := range e.Attestations {
+		if !carried[a.Manifest.Digest] {
+			return &LeftBehindError{root.Name, a.Manifest.Digest}
+		}
+	}
+	return nil
 }

@@ -105,21 +105,50 @@ func (p *page) whatIsHere() {
 	} else if len(p.contents) == 0 {
 		p.add("- nothing that has a name")
 	}
-	delta := slices.ContainsFunc(p.label.Roots, func(r layout.LabelRoot) bool { return len(r.Base) > 0 })
 	switch {
 	case p.isVolume():
-		s := p.label.Set
-		p.add("", cut(fmt.Sprintf("THIS IS DISC %d OF %d of the set %s.", s.Volume, len(s.Volumes), s.ID), startColumns),
+		set := p.label.Set
+		p.add("", cut(fmt.Sprintf("THIS IS DISC %d OF %d of the set %s.", set.Volume, len(set.Volumes), set.ID), startColumns),
 			"It can be checked alone. To use it bring it together with",
-			"the other discs. Do this for each of them in turn:",
-			"  sealift mirror DISC /srv/media     and then use /srv/media as DISC",
-			"Each but the last ends with \"incomplete\", exit status 14: go on.")
-	case delta:
+			"the other discs. Do this for each of them in turn:")
+		p.add(p.together("DISC")...)
+		p.add("Each but the last ends with \"incomplete\", exit status 14: go on.")
+	case p.isDelta():
 		p.add("", "It can be checked alone. To use it bring it together with",
-			"a disc that holds what came before, EARLIER, which has to come first:",
-			"  sealift mirror EARLIER /srv/media",
-			"  sealift mirror DISC /srv/media     and then use /srv/media as DISC")
+			"a disc that holds what came before, EARLIER, which has to come first:")
+		p.add(p.together("EARLIER")...)
+		p.add(p.together("DISC")...)
 	}
+}
+
+// together are the commands that bring one disc together with others: what is signed
+// goes into the library, all else onto a disk.
+func (p *page) together(disc string) []string {
+	if apps, signed := p.apps(); len(apps) > 0 && signed {
+		return []string{"  sealift import " + disc + " --key vendor.pub"}
+	}
+	line := "  sealift mirror " + disc + " /srv/media"
+	if disc == "DISC" {
+		line += "     and then use /srv/media as DISC"
+	}
+	return []string{line}
+}
+
+// apps are the ids of what is here, sorted; signed says that there is one that is.
+func (p *page) apps() (ids []string, signed bool) {
+	for _, c := range p.contents {
+		if c.ID != "" {
+			ids = append(ids, c.ID)
+			signed = signed || c.Signed
+		}
+	}
+	slices.Sort(ids)
+	return slices.Compact(ids), signed
+}
+
+// isDelta reports whether something builds on what is not here.
+func (p *page) isDelta() bool {
+	return slices.ContainsFunc(p.label.Roots, func(r layout.LabelRoot) bool { return len(r.Base) > 0 })
 }
 
 // isVolume reports whether other discs hold some of what is named here.
@@ -217,23 +246,17 @@ func (p *page) howToCheck() {
 func (p *page) howToUse() {
 	p.add("", "USE", "  sealift inspect DISC               names, components, signatures",
 		"  sealift serve DISC                 a registry at 127.0.0.1:5050")
-	apps := map[string]bool{}
-	signed := false
-	for _, c := range p.contents {
-		if c.ID != "" {
-			apps[c.ID] = true
-			signed = signed || c.Signed
-		}
-	}
-	switch {
+	switch apps, signed := p.apps(); {
 	case len(apps) == 0:
 		p.add("Nothing here is an app to install: pull it from what serve offers.")
 	case !signed:
 		p.add("No app here is signed, so none can be installed: ask the vendor.")
+	case p.isVolume() || p.isDelta():
+		p.add("  sealift install APP                as sealift list shows it")
 	case len(apps) == 1:
-		p.add("  sealift install DISC --key vendor.pub")
+		p.add("  sealift install DISC --key vendor.pub", "  sealift import DISC --key vendor.pub   to keep it here, for later")
 	default:
-		p.add("  sealift install DISC//NAME --key vendor.pub   NAME as inspect shows it")
+		p.add("  sealift install DISC//NAME --key vendor.pub   NAME as inspect shows it", "  sealift import DISC --key vendor.pub   to keep it here, for later")
 	}
 }
 
