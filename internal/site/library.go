@@ -8,14 +8,18 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/opencontainers/go-digest"
 
 	"github.com/sealift/sealift/internal/audit"
 )
 
-// eventImport is what the log calls an import.
-const eventImport = "import"
+// What the log calls changes of the library.
+const (
+	eventImport = "import"
+	eventPrune  = "prune"
+)
 
 // Arrival is a verified release on its way into the library.
 type Arrival struct {
@@ -61,13 +65,7 @@ func (h *Home) Import(ctx context.Context, list []Arrival, carry func(ctx contex
 		}
 	}
 	failed := carry(ctx)
-	result, reason := "succeeded", ""
-	switch {
-	case failed != nil && ctx.Err() != nil:
-		result = "interrupted"
-	case failed != nil:
-		result, reason = "failed", failed.Error()
-	}
+	result, reason := outcome(ctx, failed)
 	var unrecorded error
 	for _, a := range list {
 		e := a.entry(result)
@@ -107,9 +105,9 @@ func (h *Home) keepEvidence(root digest.Digest, evidence json.RawMessage) error 
 	return writeJSON(h.evidencePath(root), evidence)
 }
 
-// DropEvidence forgets the evidence of a release that left the library. One that was
+// dropEvidence forgets the evidence of a release that left the library. One that was
 // not kept is no error.
-func (h *Home) DropEvidence(root digest.Digest) error {
+func (h *Home) dropEvidence(root digest.Digest) error {
 	if err := root.Validate(); err != nil {
 		return err
 	}
@@ -141,4 +139,90 @@ func (h *Home) Installed() ([]*Revision, error) {
 		}
 	}
 	return list, nil
+}
+
+// Pin says that an instance needs a release.
+type Pin struct {
+	Instance string `json:"instance"`
+	// Revision is the newest of the instance's that has the release.
+	Revision int `json:"revision"`
+	// Current says that the instance runs it.
+	Current bool `json:"current,omitempty"`
+}
+
+// Pinned returns the releases that instances need, by root: what each of them runs, and
+// the keep releases before that it can go back to. A change that failed or was
+// interrupted last counts too, for the same command finishes it.
+func (h *Home) Pinned(keep int) (map[digest.Digest][]Pin, error) {
+	names, err := h.Instances()
+	if err != nil {
+		return nil, err
+	}
+	pins := map[digest.Digest][]Pin{}
+	for _, name := range names {
+		s, err := h.load(name)
+		if err != nil {
+			return nil, err
+		}
+		current := s.current()
+		if current == nil && s.interrupted() == 0 {
+			continue // uninstalled, and installed anew from what is brought
+		}
+		seen := map[digest.Digest]bool{}
+		for _, r := range slices.Backward(s.revisions) {
+			returns := r.Result == ResultSucceeded && r.Action != ActionUninstall
+			newest := r == s.newest() && r.Result != ResultSucceeded
+			if seen[r.Root] || !returns && !newest || len(seen) > keep && r != current {
+				continue
+			}
+			seen[r.Root] = true
+			pins[r.Root] = append(pins[r.Root], Pin{name, r.Number, current != nil && r.Root == current.Root})
+		}
+	}
+	return pins, nil
+}
+
+// Held is a release in the library.
+type Held struct {
+	ID      string        `json:"id"`
+	Version string        `json:"version"`
+	Root    digest.Digest `json:"digest"`
+}
+
+// Prune has remove take releases out of the library, on record; their evidence goes
+// with them. That they were accepted stays remembered. It fails as remove does, and as
+// [Home.Record].
+func (h *Home) Prune(ctx context.Context, list []Held, remove func(ctx context.Context) error) error {
+	entry := func(r Held, result string) audit.Entry {
+		return audit.Entry{Event: eventPrune, Result: result, ID: r.ID, Version: r.Version, Root: r.Root}
+	}
+	for _, r := range list {
+		if _, err := h.Record(ctx, entry(r, "begun")); err != nil {
+			return err
+		}
+	}
+	failed := remove(ctx)
+	result, reason := outcome(ctx, failed)
+	var errs error
+	for _, r := range list {
+		e := entry(r, result)
+		e.Reason = reason
+		_, err := h.Record(context.WithoutCancel(ctx), e)
+		if failed == nil {
+			err = errors.Join(err, h.dropEvidence(r.Root))
+		}
+		errs = errors.Join(errs, err)
+	}
+	return errors.Join(failed, errs)
+}
+
+// outcome is what the log says of how something ended.
+func outcome(ctx context.Context, err error) (result, reason string) {
+	switch {
+	case err == nil:
+		return "succeeded", ""
+	case ctx.Err() != nil:
+		return "interrupted", ""
+	}
+	return "failed", err.Error()
 }

@@ -4,13 +4,16 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
 
 	"github.com/sealift/sealift/internal/site"
+	"github.com/sealift/sealift/internal/target"
 )
 
 // arrival is a release as import brings it.
@@ -73,20 +76,86 @@ func TestImport(t *testing.T) {
 		t.Errorf("the log (-want +got):\n%s", diff)
 	}
 
-	// Evidence goes with the release.
-	if err := errors.Join(h.DropEvidence(older.Release.Root.Digest), h.DropEvidence(older.Release.Root.Digest)); err != nil {
-		t.Errorf("DropEvidence = %v", err)
+	// Evidence goes with the release; that it was accepted stays.
+	held := []site.Held{{ID: "example.com/shop", Version: "1.0.0", Root: older.Release.Root.Digest}}
+	if err := h.Prune(t.Context(), held, func(context.Context) error { return broken }); !errors.Is(err, broken) {
+		t.Errorf("Prune of a broken disk = %v, want %v", err, broken)
 	}
-	for _, d := range []digest.Digest{older.Release.Root.Digest, "sha256:../../trust"} {
-		if _, err := h.Evidence(d); err == nil {
-			t.Errorf("Evidence(%s) is there", d)
-		}
+	if _, err := h.Evidence(older.Release.Root.Digest); err != nil {
+		t.Errorf("Evidence of what is still there = %v", err)
+	}
+	if err := h.Prune(t.Context(), held, nothing); err != nil {
+		t.Errorf("Prune = %v", err)
 	}
 	if _, err := h.Evidence(older.Release.Root.Digest); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("Evidence of what has none = %v, want %v", err, fs.ErrNotExist)
+		t.Errorf("Evidence of what is gone = %v, want %v", err, fs.ErrNotExist)
 	}
-	if err := h.DropEvidence("sha256:../../trust"); err == nil {
-		t.Error("DropEvidence takes what is no digest")
+	if _, err := h.Evidence("sha256:../../trust"); err == nil {
+		t.Error("Evidence of what is no digest is there")
+	}
+	if _, err := h.Admit(older.Delivery, false); !errors.As(err, &refused) {
+		t.Errorf("Admit of an older release that is gone = %v, want it refused", err)
+	}
+	if log := auditLog(t, h); !slices.Contains(log, "prune failed 1.0.0 the disk is broken") || log[len(log)-1] != "prune succeeded 1.0.0" {
+		t.Errorf("the log is %q", log)
+	}
+}
+
+// TestPinned keeps what instances run, and can go back to.
+func TestPinned(t *testing.T) {
+	t.Parallel()
+	place := newHost()
+	h := open(t, t.TempDir(), place)
+	versions := map[string]site.Delivery{}
+	roots := map[digest.Digest]string{}
+	for _, v := range []string{"1.0.0", "1.1.0", "1.2.0", "1.3.0", "1.4.0"} {
+		versions[v] = shop(t, v, "")
+		roots[versions[v].Release.Root.Digest] = v
+	}
+	pinned := func(keep int) (lines []string) {
+		t.Helper()
+		pins, err := h.Pinned(keep)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for root, list := range pins {
+			for _, p := range list {
+				lines = append(lines, fmt.Sprint(roots[root], " ", p.Instance, " ", p.Revision, " ", p.Current))
+			}
+		}
+		slices.Sort(lines)
+		return lines
+	}
+	must(h.Install(t.Context(), versions["1.0.0"], site.InstallOptions{}))(t)
+	must(h.Install(t.Context(), versions["1.0.0"], site.InstallOptions{Instance: "second"}))(t)
+	must(h.Upgrade(t.Context(), versions["1.1.0"], site.InstallOptions{}))(t)
+	must(h.Upgrade(t.Context(), versions["1.2.0"], site.InstallOptions{}))(t)
+	for keep, want := range [][]string{
+		{"1.0.0 second 1 true", "1.2.0 shop 3 true"},
+		{"1.0.0 second 1 true", "1.1.0 shop 2 false", "1.2.0 shop 3 true"},
+		{"1.0.0 second 1 true", "1.0.0 shop 1 false", "1.1.0 shop 2 false", "1.2.0 shop 3 true"},
+	} {
+		if diff := cmp.Diff(want, pinned(keep)); diff != "" {
+			t.Errorf("Pinned(%d) (-want +got):\n%s", keep, diff)
+		}
+	}
+	// What failed is to be tried again, and what runs stays whatever comes behind it.
+	place.fail = func(target.Deployment) error { return errors.New("no space") }
+	if _, err := h.Upgrade(t.Context(), versions["1.3.0"], site.InstallOptions{}); err == nil {
+		t.Fatal("Upgrade() succeeded")
+	}
+	place.fail = nil
+	if diff := cmp.Diff([]string{"1.0.0 second 1 true", "1.2.0 shop 3 true", "1.3.0 shop 4 false"}, pinned(0)); diff != "" {
+		t.Errorf("Pinned(0) behind an upgrade that failed (-want +got):\n%s", diff)
+	}
+	// Back: the same release is counted once.
+	must(h.Rollback(t.Context(), "shop", site.RollbackOptions{Revision: 2}))(t)
+	if diff := cmp.Diff([]string{"1.0.0 second 1 true", "1.1.0 shop 5 true", "1.2.0 shop 3 false"}, pinned(1)); diff != "" {
+		t.Errorf("Pinned(1) behind a rollback (-want +got):\n%s", diff)
+	}
+	must(h.Uninstall(t.Context(), "second", site.UninstallOptions{}))(t)
+	if diff := cmp.Diff([]string{"1.1.0 shop 5 true"}, pinned(0)); diff != "" {
+		t.Errorf("Pinned(0) behind an uninstall (-want +got):\n%s", diff)
 	}
 }
 
