@@ -35,7 +35,7 @@ const (
 // hashing the same files on every core, and verifying as many signatures.
 func BenchmarkReleases(b *testing.B) {
 	bin := sealift(b)
-	media, key := signedReleases(b)
+	media, key := signedMedia(b, releases, releaseBytes)
 	hash := fmt.Sprintf("find %s/blobs -type f -print0 | xargs -0 -n 200 -P %d openssl dgst -sha256 >/dev/null", media, runtime.NumCPU())
 	r := race(b,
 		contender{name: ours, script: bin + " verify -q --key " + key + " " + media},
@@ -49,6 +49,18 @@ func BenchmarkReleases(b *testing.B) {
 	bound := r.seconds("openssl") + signatures
 	record(b, rowReleases, "openssl hashing, and its rate of verifying", r.seconds(ours)/bound, 0, "×",
 		fmt.Sprintf("%s, and %.2f s for %d signatures", r.detail(ours, "openssl"), signatures, releases*signatureForms))
+}
+
+// BenchmarkImport takes a large signed release into a library; the bound is a copy of the
+// media that is flushed too, while openssl hashes it.
+func BenchmarkImport(b *testing.B) {
+	bin := sealift(b)
+	media, key := signedMedia(b, 8, largeBytes()/8)
+	r := race(b,
+		contender{name: ours, script: bin + " import -q --home home --yes --key " + key + " " + media},
+		contender{name: "cp", script: fmt.Sprintf("(%s) & cp -r %s copy && sync -f copy && wait", hashAll(media), media)},
+	)
+	recordRatio(b, rowImport, r, 1.1, ours, "cp")
 }
 
 // opensslVerifies returns how many ECDSA P-256 signatures a core verifies in a second.
@@ -74,9 +86,9 @@ func opensslVerifies(b *testing.B) float64 {
 	return 0
 }
 
-// signedReleases makes media with releases of one layer each, and the key they are
-// signed by.
-func signedReleases(b *testing.B) (media, key string) {
+// signedMedia makes media with n releases of one layer each, and the key they are signed
+// by.
+func signedMedia(b *testing.B, n int, layerBytes int64) (media, key string) {
 	b.Helper()
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -95,8 +107,8 @@ func signedReleases(b *testing.B) (media, key string) {
 		b.Fatal(err)
 	}
 	repo := w.WritableRepository("registry.example.com/shop")
-	for n := range releases {
-		release(b, repo, fmt.Sprintf("1.%d.0", n), s)
+	for i := range n {
+		release(b, repo, fmt.Sprintf("1.%d.0", i), layerBytes, s)
 	}
 	if err := w.Commit(b.Context()); err != nil {
 		b.Fatal(err)
@@ -108,7 +120,7 @@ func signedReleases(b *testing.B) (media, key string) {
 }
 
 // release writes one signed release of an image with a layer of its own.
-func release(b *testing.B, repo *layout.WritableRepository, version string, s *signer.Signer) {
+func release(b *testing.B, repo *layout.WritableRepository, version string, layerBytes int64, s *signer.Signer) {
 	b.Helper()
 	yaml := "apiVersion: sealift/v1\nkind: App\nid: example.com/shop\nversion: " + version +
 		"\nplatforms: [linux/amd64]\ncomponents:\n  web: {image: example.com/web:1}\n"
@@ -116,7 +128,7 @@ func release(b *testing.B, repo *layout.WritableRepository, version string, s *s
 	if err != nil {
 		b.Fatal(err)
 	}
-	data := make([]byte, releaseBytes)
+	data := make([]byte, layerBytes)
 	_, _ = rand.Read(data) // never fails
 	config, layer := blobOf(ocispec.MediaTypeImageConfig, []byte(`{"os":"linux","architecture":"amd64"}`)), blobOf(ocispec.MediaTypeImageLayer, data)
 	raw := encode(ocispec.Manifest{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest, Config: config.Descriptor, Layers: []ocispec.Descriptor{layer.Descriptor}})
