@@ -221,7 +221,7 @@ func (g *Garbage) measure(ctx context.Context, dir string) error {
 }
 
 // RemoveGarbage removes what [Writer.Garbage] found, of this writer: first the
-// entries, with one [Writer.Commit], then the content. Wherever it is cut off, what is
+// entries, with one [Writer.Commit] where there are any, then the content. Wherever it is cut off, what is
 // named is whole, and what is left is garbage for the next time. removed, unless nil,
 // is told of each piece of content and its bytes on the disk, one at a time.
 //
@@ -247,13 +247,12 @@ func (w *Writer) removeGarbage(ctx context.Context, g *Garbage, removed func(d d
 			return err
 		}
 	}
-	if err := w.Commit(ctx); err != nil {
+	if err := w.commitEdits(ctx); err != nil {
 		return err
 	}
-	if err := w.CheckWritten(); err != nil {
+	if st, err := readState(w.disk.root); err != nil {
 		return err
-	}
-	if rest, err := fingerprint(w.Entries()); err != nil {
+	} else if rest, err := fingerprint(st.index.Manifests); err != nil {
 		return err
 	} else if rest != g.rest {
 		return ErrChanged
@@ -277,6 +276,20 @@ func (w *Writer) removeGarbage(ctx context.Context, g *Garbage, removed func(d d
 		}
 	}
 	return nil
+}
+
+// commitEdits commits what there is to be committed, and reads it back.
+func (w *Writer) commitEdits(ctx context.Context) error {
+	w.mu.Lock()
+	pending := len(w.edits) > 0
+	w.mu.Unlock()
+	if !pending {
+		return nil
+	}
+	if err := w.Commit(ctx); err != nil {
+		return err
+	}
+	return w.CheckWritten()
 }
 
 // removeScrap removes a file, or segments and then their directory.

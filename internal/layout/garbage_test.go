@@ -597,6 +597,23 @@ func TestGarbageOfChangedIndex(t *testing.T) {
 	}
 }
 
+// The index of another tool is left as it is when none of its entries goes.
+func TestGarbageOfAnotherTool(t *testing.T) {
+	t.Parallel()
+	c := craft(t)
+	c.name(c.index(t), "one")
+	c.name(c.index(t, child1(c.index(t))), "another")
+	c.blob(t, "x/y", "loose")
+	c.open(t)
+	before := string(read(t, c.dir, "index.json"))
+	if g := mustPrune(t, c.dir); g.Blobs != 1 {
+		t.Errorf("%d blobs removed, want 1", g.Blobs)
+	}
+	if diff := cmp.Diff(before, string(read(t, c.dir, "index.json"))); diff != "" {
+		t.Errorf("index.json (-before +after):\n%s", diff)
+	}
+}
+
 func TestGarbageOfVolumes(t *testing.T) {
 	t.Parallel()
 	p := newPruned(t)
