@@ -12,10 +12,11 @@ type edit struct {
 	name  string             // of the root that is set or removed, "" for an untagged manifest
 	alias string             // of the root, "" for none
 	desc  ocispec.Descriptor // without a digest when the root is removed
+	drop  bool               // takes out the entries of a bare name, the alias, or else of the untagged manifest
 }
 
 // needs reports whether the edit's manifest must be in the layout at commit.
-func (e edit) needs() bool { return e.desc.Digest != "" }
+func (e edit) needs() bool { return e.desc.Digest != "" && !e.drop }
 
 // entries is the list of an index that is being edited. It finds entries by
 // what edits ask for, so that thousands of them take no longer each than one.
@@ -23,11 +24,11 @@ type entries struct {
 	list     []ocispec.Descriptor // those removed have no digest
 	roots    map[string][]int     // by full name, and by that of an alias's root
 	bare     map[string][]int     // by ref.name, of those without a full name
-	untagged map[digest.Digest]bool
+	untagged map[digest.Digest][]int
 }
 
 func newEntries(list []ocispec.Descriptor) *entries {
-	e := &entries{roots: map[string][]int{}, bare: map[string][]int{}, untagged: map[digest.Digest]bool{}}
+	e := &entries{roots: map[string][]int{}, bare: map[string][]int{}, untagged: map[digest.Digest][]int{}}
 	for _, entry := range list {
 		e.add(entry)
 	}
@@ -49,12 +50,12 @@ func (e *entries) add(entry ocispec.Descriptor) {
 	case ref != "":
 		e.bare[ref] = append(e.bare[ref], n)
 	default:
-		e.untagged[entry.Digest] = true
+		e.untagged[entry.Digest] = append(e.untagged[entry.Digest], n)
 	}
 }
 
 // remove takes out the entries that by finds under key.
-func (e *entries) remove(by map[string][]int, key string) {
+func remove[K comparable](e *entries, by map[K][]int, key K) {
 	for _, n := range by[key] {
 		e.list[n] = ocispec.Descriptor{}
 	}
@@ -63,13 +64,20 @@ func (e *entries) remove(by map[string][]int, key string) {
 
 // apply makes one change.
 func (e *entries) apply(c edit) {
-	if c.name == "" {
-		if !e.untagged[c.desc.Digest] {
+	switch {
+	case c.drop && c.alias != "":
+		remove(e, e.bare, c.alias)
+		return
+	case c.drop:
+		remove(e, e.untagged, c.desc.Digest)
+		return
+	case c.name == "":
+		if e.untagged[c.desc.Digest] == nil {
 			e.add(c.desc)
 		}
 		return
 	}
-	e.remove(e.roots, c.name)
+	remove(e, e.roots, c.name)
 	if !c.needs() {
 		return
 	}
@@ -79,7 +87,7 @@ func (e *entries) apply(c edit) {
 	if c.alias == "" {
 		return
 	}
-	e.remove(e.bare, c.alias)
+	remove(e, e.bare, c.alias)
 	short := c.desc
 	short.Annotations = map[string]string{ocispec.AnnotationRefName: c.alias, AnnotationAliasOf: c.name}
 	e.add(short)

@@ -21,6 +21,9 @@ var (
 	// read as an index.
 	// It matches artifact.ErrDamaged.
 	ErrCorruptIndex error = damage("corrupt index.json")
+	// ErrChanged is returned when index.json is not as it was when it was looked at:
+	// another program writes to the layout.
+	ErrChanged = errors.New("index.json was changed by another program meanwhile")
 	// ErrLocked is matched by [*LockedError].
 	ErrLocked = errors.New("layout is locked")
 )

@@ -215,7 +215,7 @@ func (g *graph) walk(ctx context.Context, l *Layout) error {
 			absent[next] = true
 			continue
 		}
-		if err := g.count(n); err != nil {
+		if err := g.limits.count(&g.read, n); err != nil {
 			return err
 		}
 		queue = append(queue, n.children...)
@@ -239,16 +239,16 @@ func (g *graph) add(ctx context.Context, l *Layout, k link) *node {
 	return n
 }
 
-// count adds a manifest to what was read.
-func (g *graph) count(n *node) error {
-	g.read.manifests++
-	g.read.links += len(n.children) + len(n.blobs) + len(n.desc.Annotations)
-	g.read.bytes += n.desc.Size
-	if g.read.manifests <= g.limits.manifests && g.read.links <= g.limits.links && g.read.bytes <= g.limits.bytes {
+// count adds a manifest to what was read. Errors: errdef.ErrSizeExceedsLimit.
+func (limits graphLimits) count(read *graphLimits, n *node) error {
+	read.manifests++
+	read.links += len(n.children) + len(n.blobs) + len(n.desc.Annotations)
+	read.bytes += n.desc.Size
+	if read.manifests <= limits.manifests && read.links <= limits.links && read.bytes <= limits.bytes {
 		return nil
 	}
 	return fmt.Errorf("index.json leads to more than the %d manifests, %d descriptors in them and %d bytes of them that are read: %w",
-		g.limits.manifests, g.limits.links, g.limits.bytes, errdef.ErrSizeExceedsLimit)
+		limits.manifests, limits.links, limits.bytes, errdef.ErrSizeExceedsLimit)
 }
 
 // node reads and parses one manifest, once: what a digest names cannot change.

@@ -2,6 +2,7 @@ package layout_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -14,9 +15,14 @@ import (
 	"github.com/sealift/sealift/internal/layout"
 )
 
-func init() { children["memory"], children["hostile memory"] = memoryChild, hostileChild }
+func init() {
+	children["memory"], children["garbage memory"], children["hostile memory"] = memoryChild, garbageChild, hostileChild
+}
 
-const maxReaderKiB = 128 << 10
+const (
+	maxReaderKiB  = 128 << 10
+	maxGarbageKiB = 48 << 10 // the program itself takes 15 MiB
+)
 
 // A reader of 100,000 blobs stays small.
 func TestReaderMemory(t *testing.T) {
@@ -67,6 +73,50 @@ func memoryChild(dir string) error {
 	return checkPeak(maxReaderKiB)
 }
 
+// Who removes garbage keeps digests of what stays, and no manifests.
+func TestGarbageMemory(t *testing.T) {
+	t.Parallel()
+	if race {
+		t.Skip("the race detector takes many times the memory")
+	}
+	c := craft(t)
+	for r := range 100 {
+		var images []string
+		for i := range 100 {
+			var layers []string
+			for n := range 10 {
+				layers = append(layers, fmt.Sprintf(`{"mediaType":%q,"digest":%q,"size":123456}`, ocispec.MediaTypeImageLayerGzip, digest.FromString(fmt.Sprint(r, i, n))))
+			}
+			images = append(images, child1(c.blob(t, ocispec.MediaTypeImageManifest, fmt.Sprintf(`{"schemaVersion":2,"config":%s,"layers":[%s]}`, layers[0], strings.Join(layers[1:], ",")))))
+			write(t, nil, c.dir, "blobs", "sha256", digest.FromString(fmt.Sprint("garbage", r, i)).Encoded())
+		}
+		c.name(c.index(t, images...), fmt.Sprintf("registry.example.com/app:%d", r))
+	}
+	c.open(t)
+	out, err := child(t, "garbage memory", c.dir).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	t.Logf("%s", out)
+}
+
+// garbageChild removes one of 100 releases, and what has no name.
+func garbageChild(dir string) error {
+	ctx := context.Background()
+	w, err := layout.OpenWriter(ctx, dir)
+	if err != nil {
+		return err
+	}
+	g, err := prune(ctx, w, "registry.example.com/app:7")
+	if err == nil && g.Blobs != 10_000+101 {
+		err = fmt.Errorf("%d blobs removed, want 10,101", g.Blobs)
+	}
+	if err := errors.Join(err, w.Close()); err != nil {
+		return err
+	}
+	return checkPeak(maxGarbageKiB)
+}
+
 // checkPeak says how much memory the process took at most.
 func checkPeak(limit int) error {
 	status, err := os.ReadFile(filepath.FromSlash("/proc/self/status"))
@@ -78,7 +128,7 @@ func checkPeak(limit int) error {
 		if n, _ := fmt.Sscanf(line, "VmHWM: %d kB", &peak); n == 1 {
 			fmt.Printf("%d KiB at most", peak)
 			if peak > limit {
-				return fmt.Errorf("the reader took %d KiB, want at most %d", peak, limit)
+				return fmt.Errorf("the process took %d KiB, want at most %d", peak, limit)
 			}
 			return nil
 		}

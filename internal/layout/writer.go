@@ -262,7 +262,8 @@ func (w *Writer) SetRoot(name, alias string, desc ocispec.Descriptor) error {
 }
 
 // RemoveRoot takes the entry of a full name and its alias out of the index, at
-// the next [Writer.Commit]. Blobs stay. A name that is not there is no error.
+// the next [Writer.Commit]. Blobs stay, see [Writer.RemoveGarbage]. A name that is not
+// there is no error.
 func (w *Writer) RemoveRoot(name string) error {
 	if name == "" {
 		return nil
