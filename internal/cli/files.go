@@ -27,13 +27,6 @@ func readFile(path string, limit int64) ([]byte, error) {
 	return data, nil
 }
 
-// regular reports whether path is a file that can be read to its end: no directory,
-// device or pipe.
-func regular(path string) bool {
-	info, err := os.Stat(path)
-	return err == nil && info.Mode().IsRegular()
-}
-
 // startsWith reports whether the first byte of a file is b.
 func startsWith(path string, b byte) bool {
 	f, err := os.Open(path)

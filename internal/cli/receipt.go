@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 	"time"
 
@@ -170,14 +171,15 @@ func receiptFailed(err error) error {
 // isReceipt reports whether path is a file with a JSON object, as receipts are and
 // media are not.
 func isReceipt(path string) bool {
-	return regular(path) && startsWith(path, '{')
+	info, err := os.Stat(path)
+	return err == nil && info.Mode().IsRegular() && startsWith(path, '{')
 }
 
 // readReceipt reads a receipt that one of the keys signed; without keys whoever wrote
 // it.
 func readReceipt(path string, keys []*signer.Key) (receiptDoc, error) {
 	doc := receiptDoc{File: path}
-	if !regular(path) {
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
 		return doc, usagef("%s is no file, and a receipt is one", path)
 	}
 	raw, err := readFile(path, receipt.MaxBytes)
