@@ -4,6 +4,7 @@ CRANE         := github.com/google/go-containerregistry/cmd/crane@v0.22.1
 ORAS          := oras.land/oras/cmd/oras@v1.3.6
 REGCTL        := github.com/regclient/regclient/cmd/regctl@v0.11.7
 COSIGN        := github.com/sigstore/cosign/v2/cmd/cosign@v2.6.5
+COSIGN3       := github.com/sigstore/cosign/v3/cmd/cosign@v3.1.3
 REGISTRY      := github.com/distribution/distribution/v3/cmd/registry@v3.1.2
 
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
@@ -78,7 +79,7 @@ demo: build images ## the whole delivery, step by step, on this machine (Debian,
 bench: build tools ## compare with public tools and with physical bounds; the table is in build/bench.md
 	PATH=$(TOOLS):$$PATH SEALIFT_BUILD=$(CURDIR)/build go test -tags real -v -count=1 -run TestTable -bench . -benchtime 1x -timeout 90m ./test/bench/...
 
-tools: $(addprefix $(TOOLS)/,crane oras regctl cosign registry) ## install the public tools that real-parts tests use
+tools: $(addprefix $(TOOLS)/,crane oras regctl cosign cosign3 registry) ## install the public tools that real-parts tests use
 
 $(TOOLS)/golangci-lint: PKG = $(GOLANGCI_LINT)
 $(TOOLS)/crane: PKG = $(CRANE)
@@ -86,6 +87,9 @@ $(TOOLS)/oras: PKG = $(ORAS)
 $(TOOLS)/regctl: PKG = $(REGCTL)
 $(TOOLS)/cosign: PKG = $(COSIGN)
 $(TOOLS)/registry: PKG = $(REGISTRY)
+$(TOOLS)/cosign3: # which go install calls cosign too
+	GOBIN=$@.new CGO_ENABLED=0 go install -trimpath $(COSIGN3)
+	mv $@.new/cosign $@ && rmdir $@.new
 $(TOOLS)/%:
 	GOBIN=$(TOOLS) CGO_ENABLED=0 go install -trimpath $(PKG)
 

@@ -55,6 +55,9 @@ type MediaOptions struct {
 	// MaxFileBytes stores larger blobs in segments; ≤ 0 means as large as the file
 	// system takes.
 	MaxFileBytes int64
+	// Stays says that the disk is not carried anywhere: nothing is to be read back from
+	// it, and it does not say that nothing was.
+	Stays bool
 }
 
 // VolumeError reports media that is not the volume it should be.
@@ -305,7 +308,7 @@ func rootName(root Root) string {
 func (m *Media) Commit(ctx context.Context) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if !reflect.DeepEqual(m.w.Entries(), m.settled) {
+	if !m.opts.Stays && !reflect.DeepEqual(m.w.Entries(), m.settled) {
 		if err := m.setUnread(ctx, true); err != nil {
 			return err
 		}

@@ -96,43 +96,54 @@ type Attestation struct {
 	// Manifest carries it, and Layer is the bundle itself.
 	Manifest ocispec.Descriptor `json:"manifest"`
 	Layer    ocispec.Descriptor `json:"layer"`
-	// Key is the fingerprint of the key that verified it, or where none was given the
-	// one it claims to be by, "" for none.
-	Key string `json:"key,omitempty"`
-	// Verified says that one of the keys given verified it.
+	// Key is the fingerprint of the key that verified it, or where none did the one it
+	// claims to be by, "" for none; and Certificate says the same of who has no key.
+	Key         string       `json:"key,omitempty"`
+	Certificate *Certificate `json:"certificate,omitempty"`
+	// Verified says that it is by one of the keys or identities given.
 	Verified bool `json:"verified,omitempty"`
 }
 
+// Signer returns the key, or whose certificate it is, "" where neither is known.
+func (a Attestation) Signer() string {
+	return Signature{Key: a.Key, Certificate: a.Certificate}.Signer()
+}
+
 // Attestations lists the attestations in bundles that refer to the subject, and
-// verifies them with the keys, of which there may be none. Those that verify come
-// first; then by type and digest. What is damaged, or claims one of the keys and does
-// not verify, is part of the error; what could be listed is returned with it. At most
-// 256 are looked at, and about 44 MiB of them.
-func Attestations(ctx context.Context, src Source, subject ocispec.Descriptor, keys []*Key) ([]Attestation, error) {
-	if err := checkSubject(subject); err != nil {
-		return nil, fmt.Errorf("list attestations: %w", err)
-	}
-	listed, err := listBundles(ctx, src, subject)
-	if err != nil {
-		return nil, fmt.Errorf("list attestations of %s: %w", subject.Digest, err)
-	}
-	var found []Attestation
-	var errs []error
-	left := int64(maxAttestedBytes)
-	for _, desc := range listed[:min(len(listed), maxAttestations)] {
-		list, err := openAttestations(ctx, src, subject, desc, keys, &left)
-		found, errs = append(found, list...), append(errs, err)
-	}
-	if more := len(listed) - maxAttestations; more > 0 {
-		errs = append(errs, fmt.Errorf("%d more were not looked at", more))
-	}
-	slices.SortStableFunc(found, func(a, b Attestation) int {
-		return cmp.Or(-cmp.Compare(rank(a), rank(b)), cmp.Compare(a.Type, b.Type), cmp.Compare(a.Layer.Digest, b.Layer.Digest))
-	})
+// verifies them with the keys and identities, of which there may be none. Those that
+// verify come first; then by type and digest. What is damaged, or claims one of the keys
+// and does not verify, is part of the error; what could be listed is returned with it.
+// At most 256 are looked at, and about 44 MiB of them.
+func Attestations(ctx context.Context, src Source, subject ocispec.Descriptor, keys []*Key, identities ...Identity) ([]Attestation, error) {
+	found, errs := listAttestations(ctx, src, subject, nil, keys, identities)
 	if err := errors.Join(errs...); err != nil {
 		return found, fmt.Errorf("list attestations of %s: %w", subject.Digest, err)
 	}
 	return found, nil
+}
+
+// listAttestations lists the attestations of some types, none for all, as Attestations
+// does. Each error is of one that could not be looked at, or of a place.
+func listAttestations(ctx context.Context, src Source, subject ocispec.Descriptor, types []string, keys []*Key, identities []Identity) (found []Attestation, errs []error) {
+	if err := checkSubject(subject); err != nil {
+		return nil, []error{err}
+	}
+	listed, err := listBundles(ctx, src, subject, types)
+	if err != nil {
+		return nil, []error{err}
+	}
+	r := attestationReader{src: src, subject: subject, types: types, keys: keys, identities: identities, left: maxAttestedBytes}
+	for _, desc := range listed[:min(len(listed), maxAttestations)] {
+		list, failed := r.open(ctx, desc)
+		found, errs = append(found, list...), append(errs, failed...)
+	}
+	if more := len(listed) - maxAttestations; more > 0 {
+		errs = append(errs, fmt.Errorf("%w: %d more were not looked at", ErrNotAccepted, more))
+	}
+	slices.SortStableFunc(found, func(a, b Attestation) int {
+		return cmp.Or(-cmp.Compare(rank(a), rank(b)), cmp.Compare(a.Type, b.Type), cmp.Compare(a.Layer.Digest, b.Layer.Digest))
+	})
+	return found, errs
 }
 
 func rank(a Attestation) int {
@@ -142,11 +153,14 @@ func rank(a Attestation) int {
 	return 0
 }
 
-// listBundles lists what refers to the subject and may hold a statement about it.
-func listBundles(ctx context.Context, src Source, subject ocispec.Descriptor) ([]ocispec.Descriptor, error) {
+// listBundles lists what refers to the subject and may hold a statement of one of the
+// types, none for all, about it.
+func listBundles(ctx context.Context, src Source, subject ocispec.Descriptor, wanted []string) ([]ocispec.Descriptor, error) {
 	return listReferrersOf(ctx, src, subject, func(desc ocispec.Descriptor) int {
 		switch predicate := desc.Annotations[annotationPredicate]; {
 		case !isImageManifest(desc.MediaType), predicate == types.CosignSignPredicateType:
+			return unlikely
+		case predicate != "" && !isWanted(wanted, predicate):
 			return unlikely
 		case predicate != "":
 			return surely
@@ -157,62 +171,90 @@ func listBundles(ctx context.Context, src Source, subject ocispec.Descriptor) ([
 	})
 }
 
-// openAttestations returns the statements in one referrer, of which no more bytes are
-// read than are left.
-func openAttestations(ctx context.Context, src Source, subject, desc ocispec.Descriptor, keys []*Key, left *int64) (found []Attestation, err error) {
-	manifest, err := readManifest(ctx, src, desc)
-	if err != nil {
-		return nil, err
-	}
-	if manifest.Subject == nil || manifest.Subject.Digest != subject.Digest {
-		return nil, fmt.Errorf("%w: manifest %s refers to another subject", ErrInvalid, desc.Digest)
-	}
-	var errs []error
-	for _, c := range bundleLayers(Signature{Manifest: plain(desc)}, manifest) {
-		if c.Layer.Size > *left {
-			errs = append(errs, fmt.Errorf("bundle %s was not looked at: there is more than %d MiB in all", c.Layer.Digest, maxAttestedBytes>>20))
-			continue
-		}
-		*left -= max(0, c.Layer.Size)
-		raw, err := read(ctx, src, c.Layer, maxAttestationBytes)
-		if err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		b, st, err := parseStatement(raw)
-		if errors.Is(err, errNotSignature) || err == nil && st.PredicateType == types.CosignSignPredicateType {
-			continue // something else in a bundle, or a signature
-		}
-		if err == nil && !st.names(subject.Digest) {
-			err = fmt.Errorf("%w: bundle %s is about another subject", ErrInvalid, c.Layer.Digest)
-		}
-		if err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		a := Attestation{Type: st.PredicateType, Manifest: c.Manifest, Layer: c.Layer, Key: bundleKey(b)}
-		if err := a.verify(ctx, b, subject, keys); err != nil {
-			errs = append(errs, fmt.Errorf("bundle %s: %w", c.Layer.Digest, err))
-			continue
-		}
-		found = append(found, a)
-	}
-	return found, errors.Join(errs...)
+// isWanted reports whether a type is one of those wanted, none for all.
+func isWanted(wanted []string, predicateType string) bool {
+	return len(wanted) == 0 || slices.Contains(wanted, predicateType)
 }
 
-// verify notes which of the keys made the attestation. It fails when it claims to be
-// by one of them and is not.
-func (a *Attestation) verify(ctx context.Context, b *bundle.Bundle, subject ocispec.Descriptor, keys []*Key) error {
-	if len(keys) == 0 {
+// attestationReader reads the attestations of a subject, no more bytes than are left.
+type attestationReader struct {
+	src        Source
+	subject    ocispec.Descriptor
+	types      []string
+	keys       []*Key
+	identities []Identity
+	left       int64
+}
+
+// open returns the statements in one referrer.
+func (r *attestationReader) open(ctx context.Context, desc ocispec.Descriptor) (found []Attestation, errs []error) {
+	manifest, err := readManifest(ctx, r.src, desc)
+	if err != nil {
+		return nil, []error{err}
+	}
+	if manifest.Subject == nil || manifest.Subject.Digest != r.subject.Digest {
+		return nil, []error{fmt.Errorf("%w: manifest %s refers to another subject", ErrInvalid, desc.Digest)}
+	}
+	if predicate := manifest.Annotations[annotationPredicate]; predicate != "" && !isWanted(r.types, predicate) {
+		return nil, nil
+	}
+	for _, c := range bundleLayers(Signature{Manifest: plain(desc)}, manifest) {
+		a, err := r.layer(ctx, c)
+		switch {
+		case errors.Is(err, errNotSignature):
+		case err != nil:
+			errs = append(errs, fmt.Errorf("bundle %s: %w", c.Layer.Digest, err))
+		default:
+			found = append(found, a)
+		}
+	}
+	return found, errs
+}
+
+// layer returns the statement in one bundle. It is errNotSignature for what else there
+// may be.
+func (r *attestationReader) layer(ctx context.Context, c candidate) (a Attestation, err error) {
+	if c.Layer.Size > r.left {
+		return a, fmt.Errorf("%w: it was not looked at: there is more than %d MiB in all", ErrNotAccepted, maxAttestedBytes>>20)
+	}
+	r.left -= max(0, c.Layer.Size)
+	raw, err := read(ctx, r.src, c.Layer, maxAttestationBytes)
+	if err != nil {
+		return a, err
+	}
+	b, st, err := parseStatement(raw)
+	switch {
+	case err != nil:
+		return a, err
+	case st.PredicateType == types.CosignSignPredicateType, !isWanted(r.types, st.PredicateType):
+		return a, errNotSignature
+	case !st.names(r.subject.Digest):
+		return a, fmt.Errorf("%w: it is about another subject", ErrInvalid)
+	}
+	a = Attestation{Type: st.PredicateType, Manifest: c.Manifest, Layer: c.Layer, Key: bundleKey(b)}
+	a.Certificate, _ = claimOf(b) // a claim that cannot be read is none
+	return a, a.verify(ctx, b, r.subject, r.keys, r.identities)
+}
+
+// verify notes whose the attestation is. It fails when it claims to be by one of the
+// keys or identities and is not.
+func (a *Attestation) verify(ctx context.Context, b *bundle.Bundle, subject ocispec.Descriptor, keys []*Key, identities []Identity) error {
+	if len(keys)+len(identities) == 0 {
 		return nil
 	}
-	key, err := verifyParsed(ctx, b, subject.Digest, keys)
-	if err == nil {
-		a.Key, a.Verified = key.Fingerprint(), true
-	} else if errors.Is(err, ErrNotAccepted) {
-		err = nil
+	key, certificate, err := verifyBundle(ctx, b, subject.Digest, keys, identities)
+	switch {
+	case errors.Is(err, ErrNotAccepted):
+		return nil
+	case err != nil:
+		return err
+	case key != nil:
+		a.Key = key.Fingerprint()
+	default:
+		a.Certificate = certificate
 	}
-	return err
+	a.Verified = true
+	return nil
 }
 
 // signable returns the subject as dst has it.

@@ -110,24 +110,20 @@ func parseStatement(raw []byte) (*bundle.Bundle, statement, error) {
 	return &b, st, nil
 }
 
-// verifyBundle returns the key by which a bundle is signed.
-func verifyBundle(ctx context.Context, raw []byte, d digest.Digest, keys []*Key) (*Key, error) {
-	b, st, err := parseBundle(raw)
-	if err != nil {
-		return nil, err
+// verifyBundle returns the key, or else the certificate, by which a bundle about d is
+// signed.
+func verifyBundle(ctx context.Context, b *bundle.Bundle, d digest.Digest, keys []*Key, identities []Identity) (*Key, *Certificate, error) {
+	if b.GetVerificationMaterial().GetPublicKey() == nil {
+		c, err := verifyCertified(b, signedDigest(d), identities)
+		return nil, c, err
 	}
-	if !st.names(d) {
-		return nil, fmt.Errorf("%w: statement names another subject", ErrInvalid)
-	}
-	return verifyParsed(ctx, b, d, keys)
+	key, err := verifyKeyed(ctx, b, d, keys)
+	return key, nil, err
 }
 
-// verifyParsed returns the key by which a bundle about d is signed.
-func verifyParsed(ctx context.Context, b *bundle.Bundle, d digest.Digest, keys []*Key) (*Key, error) {
+// verifyKeyed returns the key by which a bundle about d is signed.
+func verifyKeyed(ctx context.Context, b *bundle.Bundle, d digest.Digest, keys []*Key) (*Key, error) {
 	claimed := b.GetVerificationMaterial().GetPublicKey()
-	if claimed == nil {
-		return nil, fmt.Errorf("%w: signed with a certificate, not a key", ErrNotAccepted)
-	}
 	sum, err := hex.DecodeString(d.Encoded())
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)

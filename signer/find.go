@@ -9,7 +9,6 @@ import (
 	"slices"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-	"github.com/sigstore/cosign/v2/pkg/oci/static"
 	"github.com/sigstore/cosign/v2/pkg/types"
 	"oras.land/oras-go/v2/content"
 	"oras.land/oras-go/v2/errdef"
@@ -20,8 +19,8 @@ import (
 // candidate is something that claims to be a signature of the subject.
 type candidate struct {
 	Signature
-	sig string // base64 signature of a payload, from the layer's annotations
-	err error  // why the layer is not to be read; the other fields may be empty
+	annotations map[string]string // of the layer of a payload: the signature, and a certificate
+	err         error             // why the layer is not to be read; the other fields may be empty
 }
 
 // find returns what claims to sign the subject. A place that cannot be read is
@@ -183,7 +182,7 @@ func payloadLayers(at Signature, manifest *ocispec.Manifest) (found []candidate)
 	for _, layer := range manifest.Layers {
 		if layer.MediaType == types.SimpleSigningMediaType {
 			at.Layer = plain(layer)
-			found = append(found, candidate{Signature: at, sig: layer.Annotations[static.SignatureAnnotationKey]})
+			found = append(found, candidate{Signature: at, annotations: layer.Annotations})
 		}
 	}
 	return found

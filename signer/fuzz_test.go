@@ -12,6 +12,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"oras.land/oras-go/v2/errdef"
 
+	"github.com/sealift/sealift/internal/sigstoretest"
 	"github.com/sealift/sealift/signer"
 )
 
@@ -99,7 +100,7 @@ func FuzzPayload(f *testing.F) {
 	})
 }
 
-// FuzzBundle changes a bundle of another release by the accepted key, and must
+// FuzzBundle changes a bundle of another release by the accepted key or identity, and must
 // never end in a signature of this one.
 func FuzzBundle(f *testing.F) {
 	s := newScene(f)
@@ -108,10 +109,16 @@ func FuzzBundle(f *testing.F) {
 	f.Add([]byte(`{"mediaType":"` + typeBundle + `","verificationMaterial":{"publicKey":{}},"dsseEnvelope":{}}`))
 	f.Add([]byte(`{"mediaType":"` + typeBundle + `","verificationMaterial":{},"dsseEnvelope":{"signatures":[null]}}`))
 	f.Add([]byte(`{}`))
+	sigstore := sigstoretest.New(f)
+	id := accept(parseRoot(f, sigstore.TrustedRoot(f, everything)))
+	f.Add(sigstore.Bundle(f, release, s.image.Digest, sigstoretest.SignType, nil))
+	v2 := release
+	v2.Log, v2.LogV2 = false, true
+	f.Add(sigstore.Bundle(f, v2, s.image.Digest, sigstoretest.SignType, nil))
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		src := newMemory()
 		src.attach(t, s.index, raw)
-		_, err := signer.Verify(t.Context(), src, s.index, []*signer.Key{s.accepted.Key()})
+		_, err := signer.Verify(t.Context(), src, s.index, []*signer.Key{s.accepted.Key()}, id)
 		if !isVerdict(err) {
 			t.Errorf("Verify() = %v for %q, want a verdict", err, raw)
 		}

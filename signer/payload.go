@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	"github.com/google/go-containerregistry/pkg/name"
@@ -33,6 +34,25 @@ func newPayload(d digest.Digest, repository string, s *Signer) ([]byte, string, 
 	return raw, base64.StdEncoding.EncodeToString(sig), nil
 }
 
+// verifyPayload returns the key, or else the certificate, by which a simple signing
+// payload is signed. Such a signature does not say whose key it is by: one that
+// verifies by no key given may be damaged or somebody else's, and is ErrNotAccepted.
+func (c *candidate) verifyPayload(ctx context.Context, raw []byte, d digest.Digest, keys []*Key, identities []Identity) (*Key, *Certificate, error) {
+	if err := checkPayload(raw, d); err != nil {
+		return nil, nil, err
+	}
+	key, err := payloadKey(ctx, raw, c.annotations[static.SignatureAnnotationKey], d, keys)
+	if err == nil || errors.Is(err, ErrInvalid) || !c.hasCertificate() {
+		return key, nil, err
+	}
+	b, err := c.payloadBundle(raw)
+	if err != nil {
+		return nil, nil, err
+	}
+	certificate, err := verifyCertified(b, signedBytes(raw), identities)
+	return nil, certificate, err
+}
+
 // checkPayload says whether raw is a cosign payload that names d. Its error is
 // ErrInvalid.
 func checkPayload(raw []byte, d digest.Digest) error {
@@ -49,13 +69,8 @@ func checkPayload(raw []byte, d digest.Digest) error {
 	return nil
 }
 
-// verifyPayload returns the key by which a simple signing payload is signed.
-// Such a signature does not say whose it is: one that verifies by no key given
-// may be damaged or somebody else's, and is ErrNotAccepted.
-func verifyPayload(ctx context.Context, raw []byte, sig string, d digest.Digest, keys []*Key) (*Key, error) {
-	if err := checkPayload(raw, d); err != nil {
-		return nil, err
-	}
+// payloadKey returns the key by which a payload about d is signed.
+func payloadKey(ctx context.Context, raw []byte, sig string, d digest.Digest, keys []*Key) (*Key, error) {
 	if b, err := base64.StdEncoding.DecodeString(sig); err != nil || len(b) == 0 {
 		return nil, fmt.Errorf("%w: signature is not base64", ErrInvalid)
 	}

@@ -21,10 +21,14 @@ type Policy struct {
 	Version int
 	// Keys are those that rules name, by the name they have there.
 	Keys map[string]PolicyKey
+	// Roots are the trusted roots by which identities in rules are believed, by name.
+	Roots map[string]*Root
 	// Revoked are the fingerprints of keys that count nowhere, with the reason.
 	Revoked map[string]string
 	// Rules are in order: the first that is for the id of a release decides on it.
 	Rules []Rule
+	// Updates says who may replace the policy as a whole.
+	Updates Updates
 }
 
 // PolicyKey is a key that a policy knows.
@@ -37,10 +41,13 @@ type PolicyKey struct {
 // Rule says who must have signed the releases of some ids.
 type Rule struct {
 	IDs []artifact.IDGlob
-	// Keys are names of keys, at least one; Threshold is how many of them must have
-	// signed.
-	Keys      []string
-	Threshold int
+	// Keys are names of keys, at least one of them and of Identities; Threshold is how
+	// many of both must have signed.
+	Keys       []string
+	Identities []Identity
+	Threshold  int
+	// Attestations must be there beside signatures, each by one of its signers.
+	Attestations []RequiredAttestation
 	// Window is when the rule accepts anything.
 	Window Window
 }
@@ -80,15 +87,20 @@ func (e *ClockError) Error() string {
 // Decision says which rule of which policy accepted a release.
 type Decision struct {
 	// Policy is the version of the policy, Rule the number of the rule, from 1, and
-	// ID the pattern in it that is for the release.
+	// ID the pattern in it that is for the release. Both are zero where an update of
+	// the policy was accepted.
 	Policy int    `json:"policy"`
-	Rule   int    `json:"rule"`
-	ID     string `json:"id"`
-	// Keys are the names of the keys that signed, sorted, and Threshold how many had
-	// to.
-	Keys      []string `json:"keys"`
-	Threshold int      `json:"threshold"`
+	Rule   int    `json:"rule,omitempty"`
+	ID     string `json:"id,omitempty"`
+	// Keys are the names of the keys that signed, sorted, Identities are who signed
+	// with a certificate, and Threshold is how many of both had to.
+	Keys       []string `json:"keys"`
+	Identities []string `json:"identities,omitempty"`
+	Threshold  int      `json:"threshold"`
 }
+
+// Signers returns the names of the keys that signed, and behind them the identities.
+func (d *Decision) Signers() []string { return slices.Concat(d.Keys, d.Identities) }
 
 // PolicyError reports a release that a policy does not accept.
 type PolicyError struct {
@@ -157,7 +169,7 @@ func (p *Policy) Verify(ctx context.Context, src Source, subject ocispec.Descrip
 	for i, name := range rule.Keys {
 		keys[i] = p.Keys[name].Key
 	}
-	evidence, err := Verify(ctx, src, subject, keys)
+	evidence, err := Verify(ctx, src, subject, keys, rule.Identities...)
 	if failed := (*VerifyError)(nil); errors.As(err, &failed) {
 		refused.Err = failed
 		refused.Reasons = append(refused.Reasons, rule.want(), failed.Error())
@@ -167,17 +179,25 @@ func (p *Policy) Verify(ctx context.Context, src Source, subject ocispec.Descrip
 		return nil, err
 	}
 	signed, problems, err := p.count(evidence, rule, now)
-	if len(signed) < rule.Threshold {
-		refused.Reasons = append([]string{rule.want(), fmt.Sprintf("signed by %s", orNobody(signed))}, problems...)
+	identities := rule.identified(evidence)
+	if both := slices.Concat(signed, identities); len(both) < rule.Threshold {
+		refused.Reasons = append([]string{rule.want(), fmt.Sprintf("signed by %s", orNobody(both))}, problems...)
 		refused.Err = errors.Join(ErrNotAccepted, err)
 		return nil, refused
 	}
-	evidence.Decision = &Decision{Policy: p.Version, Rule: number, ID: pattern, Keys: signed, Threshold: rule.Threshold}
+	evidence.Attestations, refused.Reasons, err = p.attested(ctx, src, subject, rule, now)
+	if len(refused.Reasons) > 0 {
+		refused.Err = err
+		return nil, refused
+	} else if err != nil {
+		return nil, err
+	}
+	evidence.Decision = &Decision{Policy: p.Version, Rule: number, ID: pattern, Keys: signed, Identities: identities, Threshold: rule.Threshold}
 	return evidence, nil
 }
 
 // sound reports whether a rule wants at least one signature, and no more than it has
-// different keys.
+// different keys and identities.
 func (p *Policy) sound(r Rule) bool {
 	known := map[string]bool{}
 	for _, name := range r.Keys {
@@ -186,7 +206,13 @@ func (p *Policy) sound(r Rule) bool {
 		}
 		known[p.Keys[name].Fingerprint()] = true
 	}
-	return r.Threshold >= 1 && r.Threshold <= len(known) && len(known) == len(r.Keys)
+	if len(known) != len(r.Keys) || slices.ContainsFunc(r.Identities, Identity.unsound) {
+		return false
+	}
+	if slices.ContainsFunc(r.Attestations, func(a RequiredAttestation) bool { return !a.sound(p) }) {
+		return false
+	}
+	return r.Threshold >= 1 && r.Threshold <= len(r.Keys)+len(r.Identities)
 }
 
 // count returns the names of the keys whose signatures count, sorted, and moves the
@@ -199,19 +225,14 @@ func (p *Policy) count(evidence *Evidence, rule Rule, now time.Time) (signed, pr
 		if !slices.Contains(evidence.Keys(), fingerprint) {
 			continue
 		}
-		reason, revoked := p.Revoked[fingerprint]
-		clock := key.Window.check(now)
-		switch {
-		case revoked:
-			bad[fingerprint] = fmt.Sprintf("key %s is revoked: %s", name, reason)
-		case clock != nil:
-			bad[fingerprint] = fmt.Sprintf("key %s is %v", name, clock)
-			err = errors.Join(err, clock)
-		default:
+		reason, clock := p.unusable(name, now)
+		if reason == "" {
 			signed = append(signed, name)
 			continue
 		}
-		problems = append(problems, bad[fingerprint])
+		err = errors.Join(err, clock)
+		bad[fingerprint] = reason
+		problems = append(problems, reason)
 	}
 	evidence.Signatures = slices.DeleteFunc(evidence.Signatures, func(s Signature) bool {
 		reason, is := bad[s.Key]
@@ -226,10 +247,11 @@ func (p *Policy) count(evidence *Evidence, rule Rule, now time.Time) (signed, pr
 
 // want says what a rule wants.
 func (r Rule) want() string {
-	if len(r.Keys) == 1 {
-		return "it wants a signature by " + r.Keys[0]
+	signers := signerNames(r.Keys, r.Identities)
+	if len(signers) == 1 {
+		return "it wants a signature by " + signers[0]
 	}
-	return fmt.Sprintf("it wants signatures by %d of %s", r.Threshold, strings.Join(r.Keys, ", "))
+	return fmt.Sprintf("it wants signatures by %d of %s", r.Threshold, strings.Join(signers, ", "))
 }
 
 func orNobody(names []string) string {

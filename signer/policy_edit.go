@@ -2,7 +2,9 @@ package signer
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,14 +19,23 @@ import (
 type RuleToAdd struct {
 	// IDs are the patterns it is for, at least one.
 	IDs []string
-	// Key must have signed; Name is what the policy calls it, where it does not know
-	// the key yet.
-	Key  *Key
-	Name string
+	// Key must have signed, or where it is nil, Identity. Name is what the policy calls
+	// the key, or the root of the identity, where it does not know it yet.
+	Key      *Key
+	Identity *Identity
+	Name     string
+}
+
+// Signer returns the fingerprint of the key, or the identity.
+func (r RuleToAdd) Signer() string {
+	if r.Key != nil {
+		return r.Key.Fingerprint()
+	}
+	return r.Identity.String()
 }
 
 // AddRule returns a policy, the bytes of the file called name, with one rule more, or
-// with one more key of those that may sign under a rule for exactly the same ids; empty
+// with one more of those that may sign under a rule for exactly the same ids; empty
 // data makes a new policy. It stands before the first rule that would decide in its
 // place. Comments and everything else stay, and the version goes up by one; where the
 // rule stands already, the data is returned as it is.
@@ -43,8 +54,12 @@ func AddRule(name string, data []byte, add RuleToAdd) ([]byte, error) {
 			return nil, err
 		}
 	}
-	if reason, revoked := before.Revoked[add.Key.Fingerprint()]; revoked {
-		return nil, fmt.Errorf("policy %s revokes the key %s: %s: %w", name, add.Key, reason, errdef.ErrUnsupported)
+	if add.Key != nil {
+		if reason, revoked := before.Revoked[add.Key.Fingerprint()]; revoked {
+			return nil, fmt.Errorf("policy %s revokes the key %s: %s: %w", name, add.Key, reason, errdef.ErrUnsupported)
+		}
+	} else if err := add.Identity.Check(); err != nil {
+		return nil, fmt.Errorf("identity %s: %w", add.Identity, err)
 	}
 	var doc yaml.Node
 	if err := yaml.Unmarshal(data, &doc); err != nil {
@@ -55,7 +70,7 @@ func AddRule(name string, data []byte, add RuleToAdd) ([]byte, error) {
 		return nil, fmt.Errorf("policy %s uses YAML aliases: %w", name, errdef.ErrUnsupported)
 	}
 	e := policyEdit{root}
-	if changed, err := e.rule(add.IDs, e.key(add)); err != nil {
+	if changed, err := e.rule(add.IDs, e.signer(add)); err != nil {
 		return nil, fmt.Errorf("policy %s: %w", name, err)
 	} else if !changed {
 		return data, nil
@@ -129,6 +144,65 @@ func text(s string) *yaml.Node {
 	return n
 }
 
+// ruleSigner is an entry of a list in what a rule requires.
+type ruleSigner struct {
+	list string
+	node *yaml.Node
+}
+
+// signer returns who is to be added, as rules have it. What it names is added where it
+// is not known.
+func (e policyEdit) signer(add RuleToAdd) ruleSigner {
+	if add.Key != nil {
+		return ruleSigner{"keys", text(e.key(add))}
+	}
+	node := &yaml.Node{Kind: yaml.MappingNode, Style: yaml.FlowStyle}
+	for _, field := range [][2]string{
+		{"issuer", add.Identity.Issuer}, {"issuerRegexp", add.Identity.IssuerRegexp},
+		{"subject", add.Identity.Subject}, {"subjectRegexp", add.Identity.SubjectRegexp}, {"root", e.trustedRoot(add)},
+	} {
+		if field[1] != "" {
+			node.Content = append(node.Content, text(field[0]), text(field[1]))
+		}
+	}
+	return ruleSigner{"identities", node}
+}
+
+// trustedRoot returns the name of the root of an identity, added where it is not known.
+func (e policyEdit) trustedRoot(add RuleToAdd) string {
+	roots := e.field(e.root, "trustedRoots", yaml.MappingNode)
+	roots.Style = 0
+	taken := map[string]bool{}
+	for i := 0; i+1 < len(roots.Content); i += 2 {
+		taken[roots.Content[i].Value] = true
+		known, err := ParseRoot([]byte(valueOf(roots.Content[i+1], "json")))
+		if err == nil && known.Fingerprint() == add.Identity.Root.Fingerprint() {
+			return roots.Content[i].Value
+		}
+	}
+	name := freeName(add.Name, taken)
+	var lines bytes.Buffer // to be read, and compared: white space does not count
+	if json.Indent(&lines, bytes.TrimSpace(add.Identity.Root.JSON()), "", "  ") != nil {
+		panic("signer: a trusted root is no JSON")
+	}
+	document := text(lines.String())
+	document.Style = yaml.LiteralStyle
+	roots.Content = append(roots.Content, text(name), &yaml.Node{
+		Kind: yaml.MappingNode, Content: []*yaml.Node{text("json"), document},
+		HeadComment: "# " + add.Identity.Root.Fingerprint(),
+	})
+	return name
+}
+
+// freeName returns a name that is not taken.
+func freeName(name string, taken map[string]bool) string {
+	free := name
+	for n := 2; taken[free]; n++ {
+		free = fmt.Sprintf("%s-%d", name, n)
+	}
+	return free
+}
+
 // key returns the name of a key, added where it is not known.
 func (e policyEdit) key(add RuleToAdd) string {
 	keys := e.field(e.root, "keys", yaml.MappingNode)
@@ -141,10 +215,7 @@ func (e policyEdit) key(add RuleToAdd) string {
 			return keys.Content[i].Value
 		}
 	}
-	key := add.Name
-	for n := 2; taken[key]; n++ {
-		key = fmt.Sprintf("%s-%d", add.Name, n)
-	}
+	key := freeName(add.Name, taken)
 	pem := text(string(add.Key.PEM()))
 	pem.Style = yaml.LiteralStyle
 	keys.Content = append(keys.Content, text(key), &yaml.Node{
@@ -154,10 +225,10 @@ func (e policyEdit) key(add RuleToAdd) string {
 	return key
 }
 
-// rule adds a rule, or a key to the one for the same ids, and reports whether there
-// was need of it. One more key of a rule that wants several would change how many of
+// rule adds a rule, or a signer to the one for the same ids, and reports whether there
+// was need of it. One more signer of a rule that wants several would change how many of
 // them may be missing.
-func (e policyEdit) rule(ids []string, key string) (changed bool, err error) {
+func (e policyEdit) rule(ids []string, by ruleSigner) (changed bool, err error) {
 	rules := e.field(e.root, "rules", yaml.SequenceNode)
 	rules.Style = 0
 	at := len(rules.Content)
@@ -165,14 +236,17 @@ func (e policyEdit) rule(ids []string, key string) (changed bool, err error) {
 		have := values(e.field(n, "ids", yaml.SequenceNode))
 		if slices.Equal(slices.Sorted(slices.Values(have)), slices.Sorted(slices.Values(ids))) {
 			require := e.field(n, "require", yaml.MappingNode)
-			keys := e.field(require, "keys", yaml.SequenceNode)
-			if slices.Contains(values(keys), key) {
+			list := e.field(require, by.list, yaml.SequenceNode)
+			if slices.ContainsFunc(list.Content, func(n *yaml.Node) bool { return e.same(n, by.node) }) {
 				return false, nil
 			}
 			if wants := valueOf(require, "threshold"); !slices.Contains([]string{"", "any", "1"}, wants) {
-				return false, fmt.Errorf("rule %d, for the same ids, wants %s of its keys; say in an editor what it should want: %w", i+1, wants, errdef.ErrUnsupported)
+				return false, fmt.Errorf("rule %d, for the same ids, wants %s of its signers; say in an editor what it should want: %w", i+1, wants, errdef.ErrUnsupported)
 			}
-			keys.Content = append(keys.Content, text(key))
+			if len(list.Content) == 0 {
+				list.Style = yaml.FlowStyle
+			}
+			list.Content = append(list.Content, by.node)
 			return true, nil
 		}
 		if i < at && slices.ContainsFunc(have, func(pattern string) bool { return shadows(pattern, ids) }) {
@@ -183,11 +257,29 @@ func (e policyEdit) rule(ids []string, key string) (changed bool, err error) {
 	for _, id := range ids {
 		list.Content = append(list.Content, text(id))
 	}
-	keys := &yaml.Node{Kind: yaml.SequenceNode, Style: yaml.FlowStyle, Content: []*yaml.Node{text(key)}}
-	require := &yaml.Node{Kind: yaml.MappingNode, Content: []*yaml.Node{text("keys"), keys}}
+	signers := &yaml.Node{Kind: yaml.SequenceNode, Style: yaml.FlowStyle, Content: []*yaml.Node{by.node}}
+	require := &yaml.Node{Kind: yaml.MappingNode, Content: []*yaml.Node{text(by.list), signers}}
 	rule := &yaml.Node{Kind: yaml.MappingNode, Content: []*yaml.Node{text("ids"), list, text("require"), require}}
 	rules.Content = slices.Insert(rules.Content, at, rule)
 	return true, nil
+}
+
+// same reports whether two entries of a list, names or identities, say the same.
+func (e policyEdit) same(a, b *yaml.Node) bool {
+	if a.Kind != yaml.MappingNode {
+		return a.Value == b.Value
+	}
+	fields := func(n *yaml.Node) map[string]string {
+		all := map[string]string{}
+		if roots := e.field(e.root, "trustedRoots", yaml.MappingNode); len(roots.Content) == 2 {
+			all["root"] = roots.Content[0].Value // nobody has to say which
+		}
+		for i := 0; i+1 < len(n.Content); i += 2 {
+			all[n.Content[i].Value] = n.Content[i+1].Value
+		}
+		return all
+	}
+	return maps.Equal(fields(a), fields(b))
 }
 
 // shadows reports whether a pattern decides on all that one of ids stands for.

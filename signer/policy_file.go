@@ -17,7 +17,7 @@ import (
 const PolicyKind = "Policy"
 
 // MaxPolicyBytes bounds a policy.
-const MaxPolicyBytes = 1 << 20
+const MaxPolicyBytes = artifact.MaxPolicyBytes
 
 const (
 	maxPolicyKeys = 1000
@@ -32,6 +32,9 @@ type policyFile struct {
 	Keys       map[string]fileKey `json:"keys"`
 	Revoked    map[string]string  `json:"revoked"`
 	Rules      []fileRule         `json:"rules"`
+	Updates    *fileUpdates       `json:"updates"`
+
+	TrustedRoots map[string]fileRoot `json:"trustedRoots"`
 }
 
 type fileKey struct {
@@ -48,8 +51,10 @@ type fileRule struct {
 }
 
 type fileRequire struct {
-	Keys      []string      `json:"keys"`
-	Threshold fileThreshold `json:"threshold"`
+	Keys         []string          `json:"keys"`
+	Identities   []fileIdentity    `json:"identities"`
+	Threshold    fileThreshold     `json:"threshold"`
+	Attestations []fileAttestation `json:"attestations"`
 }
 
 // fileTime is a time as RFC 3339 has it.
@@ -135,7 +140,8 @@ func (file policyFile) policy(f *document.Findings) *Policy {
 		f.Add("rules", "want at most %d rules and as many ids, got %d and %d", maxPolicyIDs, len(file.Rules), ids)
 		return nil
 	}
-	p := &Policy{Version: file.Version, Keys: map[string]PolicyKey{}, Revoked: map[string]string{}}
+	p := &Policy{Version: file.Version, Keys: map[string]PolicyKey{}, Revoked: map[string]string{}, Roots: map[string]*Root{}}
+	p.addRoots(f, file.TrustedRoots)
 	names := map[string]string{} // by fingerprint
 	for _, name := range slices.Sorted(maps.Keys(file.Keys)) {
 		p.addKey(f, name, file.Keys[name], names)
@@ -154,8 +160,9 @@ func (file policyFile) policy(f *document.Findings) *Policy {
 		if f.Full() {
 			break
 		}
-		p.addRule(f, fmt.Sprintf("rules[%d]", i), rule, file.Keys)
+		p.addRule(f, fmt.Sprintf("rules[%d]", i), rule, file)
 	}
+	p.addUpdates(f, file)
 	return p
 }
 
@@ -200,7 +207,7 @@ func (p *Policy) covering(glob artifact.IDGlob) (rule int, pattern string) {
 	return 0, ""
 }
 
-func (p *Policy) addRule(f *document.Findings, field string, r fileRule, known map[string]fileKey) {
+func (p *Policy) addRule(f *document.Findings, field string, r fileRule, file policyFile) {
 	rule := Rule{Window: window(f, field, r.NotBefore, r.NotAfter)}
 	if len(r.IDs) == 0 {
 		f.Add(document.Join(field, "ids"), "want patterns for ids, as example.com/shop or example.com/**")
@@ -224,27 +231,21 @@ func (p *Policy) addRule(f *document.Findings, field string, r fileRule, known m
 	}
 	require := document.Join(field, "require")
 	keys := document.Join(require, "keys")
-	if len(r.Require.Keys) == 0 {
-		f.Add(keys, "want at least one key")
+	rule.Keys = keyNames(f, keys, r.Require.Keys, file.Keys)
+	rule.Identities = p.identities(f, document.Join(require, "identities"), r.Require.Identities, file.TrustedRoots)
+	signers := len(rule.Keys) + len(rule.Identities)
+	if signers == 0 {
+		f.Add(keys, "want at least one key, or an identity")
 	}
-	for i, name := range r.Require.Keys {
-		at := fmt.Sprintf("%s[%d]", keys, i)
-		switch _, is := known[name]; {
-		case !is:
-			f.Add(at, "no key %q among the keys of the policy%s", name, document.Suggest(f, name, known))
-		case slices.Contains(rule.Keys, name):
-			f.Add(at, "is named twice")
-		}
-		rule.Keys = append(rule.Keys, name)
-	}
-	rule.Threshold = len(rule.Keys)
+	rule.Attestations = p.attestations(f, document.Join(require, "attestations"), rule, r.Require.Attestations, file)
+	rule.Threshold = signers
 	if t := r.Require.Threshold; !t.given {
 		rule.Threshold = 1
 	} else if t.count > 0 {
 		rule.Threshold = t.count
 	}
-	if rule.Threshold > len(rule.Keys) && len(rule.Keys) > 0 {
-		f.Add(document.Join(require, "threshold"), "wants %d signatures of %d keys", rule.Threshold, len(rule.Keys))
+	if rule.Threshold > signers && signers > 0 {
+		f.Add(document.Join(require, "threshold"), "wants %d signatures of %d keys and identities", rule.Threshold, signers)
 	}
 	p.Rules = append(p.Rules, rule)
 }

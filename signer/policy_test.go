@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/sealift/sealift/artifact"
+	"github.com/sealift/sealift/internal/sigstoretest"
 	"github.com/sealift/sealift/signer"
 )
 
@@ -219,6 +220,13 @@ func TestParsePolicyFindings(t *testing.T) {
 		{"revoked by name", known + "revoked: {acme: lost}\n", "revoked.acme: want the fingerprint of a key"},
 		{"revoked without a reason", known + "revoked: {" + key.Fingerprint() + ": ''}\n", "say why"},
 		{"too many rules", known + "rules: [" + strings.Repeat("{ids: [a.b/c], require: {keys: [acme]}},", 1001) + "]\n", "want at most 1000 rules and as many ids, got 1001 and 1001"},
+		{"updates by nobody", known + "updates: {}\n", "policy.yaml:5:10: updates.keys: want at least one key; leave updates out"},
+		{"updates by a stranger", known + "updates: {keys: [acne]}\n", "updates.keys[0]: no key \"acne\" among the keys of the policy; did you mean \"acme\"?"},
+		{"updates by one twice", known + "updates: {keys: [acme, acme], threshold: 2}\n", "updates.keys[1]: is named twice"},
+		{"updates by too many", known + "updates: {keys: [acme], threshold: 2}\n", "updates.threshold: wants 2 signatures of 1 keys"},
+		{"updates by 0", known + "updates: {keys: [acme], threshold: 0}\n", "updates.threshold: want any, all or a number from 1 on, got 0"},
+		{"updates by identities", known + "updates: {keys: [acme], identities: []}\n", "updates.identities: unknown field"},
+		{"updates of nothing", known + "updates:\n", "updates:"},
 		{"control character", known + "revoked: {" + key.Fingerprint() + ": \"lost\\e[2J\"}\n", "holds a control character"},
 		{"two documents", head + "---\n" + head, "want one YAML document, got several"},
 		{"aliases without end", head + "revoked: &a {x: *a}\n", ""},
@@ -243,6 +251,10 @@ func FuzzParsePolicy(f *testing.F) {
 	key := newSigner(f).Key()
 	f.Add([]byte(policyYAML(map[string]*signer.Key{"acme": key}, map[string]string{"acme": "notAfter: 2026-06-01T11:59:59Z"},
 		"revoked: {"+key.Fingerprint()+": lost}\nrules: [{ids: [a.b/c, 'a.b/**'], require: {keys: [acme], threshold: all}}]")))
+	f.Add([]byte(policyYAML(map[string]*signer.Key{"a": key}, nil, "updates: {keys: [a], threshold: 1}\n")))
+	f.Add([]byte(policyYAML(map[string]*signer.Key{"a": key}, nil, "updates: {keys: [a, a], threshold: 2}\n")))
+	f.Add([]byte(policyYAML(map[string]*signer.Key{"acme": key}, nil, rootsYAML(map[string][]byte{"public": sigstoretest.New(f).TrustedRoot(f, everything)})+
+		"rules: [{ids: [a.b/c], require: {keys: [acme], identities: [{issuer: i, subjectRegexp: '.*'}], threshold: 2, attestations: [{type: spdx, identities: [{issuer: i, subject: s, root: public}]}]}}]")))
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		p, err := signer.ParsePolicy("policy.yaml", raw)
 		if err != nil {
@@ -251,9 +263,18 @@ func FuzzParsePolicy(f *testing.F) {
 			}
 			return
 		}
+		if u := p.Updates; len(u.Keys) > 0 && (u.Threshold < 1 || u.Threshold > len(u.Keys)) {
+			t.Errorf("anybody may replace it: %+v", u)
+		}
 		for i, r := range p.Rules {
-			if len(r.IDs) == 0 || len(r.Keys) == 0 || r.Threshold < 1 || r.Threshold > len(r.Keys) {
+			signers := len(r.Keys) + len(r.Identities)
+			if len(r.IDs) == 0 || signers == 0 || r.Threshold < 1 || r.Threshold > signers {
 				t.Errorf("rule %d accepts what nobody signed: %+v", i+1, r)
+			}
+			for _, id := range r.Identities {
+				if err := id.Check(); err != nil {
+					t.Errorf("rule %d has an identity that is nobody's: %v", i+1, err)
+				}
 			}
 			for _, name := range r.Keys {
 				if p.Keys[name].Key == nil {
@@ -290,8 +311,8 @@ func TestPolicySchema(t *testing.T) {
 			t.Errorf("the schema of a %s has the fields %v and more: %v; want %v and no more", name, got, schema.Defs[name].Additional, want)
 		}
 	}
-	if len(fields) != 4 {
-		t.Errorf("%d kinds of objects are read, want 4", len(fields))
+	if len(fields) != 8 {
+		t.Errorf("%d kinds of objects are read, want 8", len(fields))
 	}
 }
 
@@ -311,10 +332,125 @@ func TestPolicyByHand(t *testing.T) {
 		"an unknown key": {IDs: []artifact.IDGlob{glob}, Keys: []string{"c"}, Threshold: 1},
 		"one key twice":  {IDs: []artifact.IDGlob{glob}, Keys: []string{"a", "b"}, Threshold: 2},
 		"the same name":  {IDs: []artifact.IDGlob{glob}, Keys: []string{"a", "a"}, Threshold: 2},
+		"no such signer": {IDs: []artifact.IDGlob{glob}, Keys: []string{"a"}, Identities: []signer.Identity{{Issuer: issuer, Subject: subject}}, Threshold: 1},
+		"anybody attests": {IDs: []artifact.IDGlob{glob}, Keys: []string{"a"}, Threshold: 1,
+			Attestations: []signer.RequiredAttestation{{Type: "https://spdx.dev/Document"}}},
 	} {
 		p := &signer.Policy{Version: 1, Keys: map[string]signer.PolicyKey{"a": key, "b": key}, Rules: []signer.Rule{rule}}
 		if _, err := p.Verify(t.Context(), s.repo, s.index, testID, "1.0.0", noon); !errors.Is(err, signer.ErrNotAccepted) {
 			t.Errorf("%s: Verify() = %v, want it refused", name, err)
+		}
+	}
+}
+
+// Only those whom the present policy names under updates replace it.
+func TestVerifyUpdate(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	second := newSigner(t)
+	parts(t, s.repo, s.index, s.accepted)
+	parts(t, s.repo, s.index, second)
+	keys := map[string]*signer.Key{"officer": s.accepted.Key(), "deputy": second.Key(), "absent": newSigner(t).Key(), "later": newSigner(t).Key()}
+	officer := s.accepted.Key().Fingerprint()
+	tests := []struct {
+		name      string
+		more      map[string]string // of keys
+		rest      string
+		want      error // nil where it is accepted, by keys
+		wantKeys  []string
+		wantClock bool
+		closed    bool
+		text      string
+	}{
+		{name: "any", rest: "updates: {keys: [absent, officer]}", wantKeys: []string{"officer"}},
+		{name: "all", rest: "updates: {keys: [officer, deputy], threshold: all}", wantKeys: []string{"deputy", "officer"}},
+		{name: "below threshold", rest: "updates: {keys: [officer, deputy, absent], threshold: 3}", want: signer.ErrNotAccepted, text: "wants signatures by 3 of officer, deputy, absent; signed by deputy, officer"},
+		{name: "by others", rest: "updates: {keys: [absent, later]}", want: signer.ErrNotAccepted, text: "wants signatures by 1 of absent, later"},
+		{name: "no updates", rest: "rules: [{ids: ['**'], require: {keys: [officer]}}]", want: signer.ErrNotAccepted, closed: true, text: "it has no updates, so that nobody may replace it"},
+		{name: "revoked", rest: "updates: {keys: [officer]}\nrevoked: {" + officer + ": laptop lost}", want: signer.ErrNotAccepted, text: "key officer is revoked: laptop lost"},
+		{name: "one of two revoked", rest: "updates: {keys: [officer, deputy], threshold: all}\nrevoked: {" + officer + ": laptop lost}", want: signer.ErrNotAccepted, text: "signed by deputy; key officer is revoked"},
+		{name: "expired", more: map[string]string{"officer": "notAfter: 2026-06-01T11:59:59Z"}, rest: "updates: {keys: [officer]}", want: signer.ErrNotAccepted, wantClock: true, text: "key officer is valid until"},
+		{name: "not yet", more: map[string]string{"officer": "notBefore: 2026-06-01T12:00:01Z"}, rest: "updates: {keys: [officer]}", want: signer.ErrNotAccepted, wantClock: true, text: "key officer is valid from"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			p := parsePolicy(t, policyYAML(keys, tt.more, tt.rest+"\n"))
+			evidence, err := p.VerifyUpdate(t.Context(), s.repo, s.index, noon)
+			if tt.want == nil {
+				if err != nil {
+					t.Fatal(err)
+				}
+				checkDecision(t, evidence, tt.wantKeys, 0, keys)
+				return
+			}
+			var refused *signer.UpdateError
+			if !errors.Is(err, tt.want) || !errors.As(err, &refused) || evidence != nil {
+				t.Fatalf("VerifyUpdate() = %v, %v, want an *UpdateError that is %v", evidence, err, tt.want)
+			}
+			if refused.Closed != tt.closed || refused.Policy != 3 || errors.As(err, new(*signer.ClockError)) != tt.wantClock {
+				t.Errorf("VerifyUpdate() = %+v, want policy 3, closed %t, a clock %t", refused, tt.closed, tt.wantClock)
+			}
+			if !strings.Contains(err.Error(), tt.text) {
+				t.Errorf("VerifyUpdate() = %v, want it to say %q", err, tt.text)
+			}
+		})
+	}
+}
+
+// A signature of another update that is attached to this one is invalid, and nothing at
+// all is unsigned.
+func TestVerifyUpdateVerdicts(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	p := parsePolicy(t, policyYAML(map[string]*signer.Key{"officer": s.accepted.Key()}, nil, "updates: {keys: [officer]}\n"))
+	if _, err := p.VerifyUpdate(t.Context(), s.repo, s.index, noon); !errors.Is(err, signer.ErrUnsigned) {
+		t.Errorf("unsigned: %v", err)
+	}
+	attachBundle(t, s.repo, s.index, s.foreignBundle)
+	if _, err := p.VerifyUpdate(t.Context(), s.repo, s.index, noon); !errors.Is(err, signer.ErrInvalid) {
+		t.Errorf("signature of another update: %v", err)
+	}
+	for name, u := range map[string]signer.Updates{
+		"no threshold":   {Keys: []string{"officer"}},
+		"an unknown key": {Keys: []string{"nobody"}, Threshold: 1},
+		"a key twice":    {Keys: []string{"officer", "officer"}, Threshold: 2},
+	} {
+		p.Updates = u
+		if _, err := p.VerifyUpdate(t.Context(), s.repo, s.index, noon); !errors.Is(err, signer.ErrNotAccepted) {
+			t.Errorf("%s: VerifyUpdate() = %v, want it refused", name, err)
+		}
+	}
+}
+
+func TestAttainable(t *testing.T) {
+	t.Parallel()
+	a, b := newSigner(t).Key(), newSigner(t).Key()
+	roots := rootsYAML(map[string][]byte{"public": sigstoretest.New(t).TrustedRoot(t, everything)})
+	lost := "revoked: {" + a.Fingerprint() + ": lost}\n"
+	identity := "identities: [{issuer: i, subject: s}]"
+	tests := []struct {
+		name            string
+		more            map[string]string
+		rest            string
+		updatable, shop bool
+	}{
+		{name: "an identity is left", rest: lost + roots + "rules: [{ids: [example.com/shop], require: {keys: [a], " + identity + "}}]", shop: true},
+		{name: "an identity is not enough", rest: lost + roots + "rules: [{ids: [example.com/shop], require: {keys: [a], " + identity + ", threshold: all}}]"},
+		{name: "nobody attests", rest: lost + roots + "rules: [{ids: [example.com/shop], require: {keys: [b], attestations: [{type: vuln, keys: [a]}]}}]"},
+		{name: "an identity attests", rest: lost + roots + "rules: [{ids: [example.com/shop], require: {keys: [b], attestations: [{type: vuln, keys: [a], " + identity + "}]}}]", shop: true},
+		{name: "both", rest: "rules: [{ids: [example.com/shop], require: {keys: [a]}}]\nupdates: {keys: [a, b], threshold: all}", updatable: true, shop: true},
+		{name: "none", rest: "rules: [{ids: [example.com/other], require: {keys: [a]}}]"},
+		{name: "revoked", rest: "rules: [{ids: [example.com/shop], require: {keys: [a]}}]\nupdates: {keys: [a, b], threshold: all}\nrevoked: {" + a.Fingerprint() + ": lost}"},
+		{name: "one is left", rest: "rules: [{ids: [example.com/shop], require: {keys: [a, b]}}]\nupdates: {keys: [a, b]}\nrevoked: {" + a.Fingerprint() + ": lost}", updatable: true, shop: true},
+		{name: "over", more: map[string]string{"a": "notAfter: 2026-06-01T11:59:59Z"}, rest: "rules: [{ids: [example.com/shop], require: {keys: [a]}}]\nupdates: {keys: [a]}"},
+		{name: "to come", more: map[string]string{"a": "notBefore: 2027-06-01T11:59:59Z"}, rest: "rules: [{ids: [example.com/shop], require: {keys: [a]}}]\nupdates: {keys: [a]}", updatable: true, shop: true},
+		{name: "rule over", rest: "rules: [{ids: [example.com/shop], require: {keys: [a]}, notAfter: 2026-06-01T11:59:59Z}]\nupdates: {keys: [a]}", updatable: true},
+	}
+	for _, tt := range tests {
+		p := parsePolicy(t, policyYAML(map[string]*signer.Key{"a": a, "b": b}, tt.more, tt.rest+"\n"))
+		if updatable, shop := p.Updatable(noon), p.Attainable(testID, noon); updatable != tt.updatable || shop != tt.shop {
+			t.Errorf("%s: Updatable() = %t, Attainable() = %t, want %t and %t", tt.name, updatable, shop, tt.updatable, tt.shop)
 		}
 	}
 }

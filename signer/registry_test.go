@@ -92,6 +92,8 @@ func pushRelease(t testing.TB, dst content.Pusher, name string) (index, image oc
 type payload struct {
 	raw []byte
 	sig string
+	// annotations, where they are set, have the signature and more.
+	annotations map[string]string
 }
 
 func payloadManifest(t testing.TB, dst content.Pusher, payloads []payload) ocispec.Manifest {
@@ -103,7 +105,9 @@ func payloadManifest(t testing.TB, dst content.Pusher, payloads []payload) ocisp
 	}
 	for _, p := range payloads {
 		layer := push(t, dst, typePayload, p.raw)
-		layer.Annotations = map[string]string{annSig: p.sig}
+		if layer.Annotations = p.annotations; p.annotations == nil {
+			layer.Annotations = map[string]string{annSig: p.sig}
+		}
 		m.Layers = append(m.Layers, layer)
 	}
 	return m
@@ -168,7 +172,7 @@ func parts(t testing.TB, repo *remote.Repository, subject ocispec.Descriptor, s 
 		}
 	}
 	layer := tagged.Layers[len(tagged.Layers)-1]
-	return payload{fetch(t, repo, layer), layer.Annotations[annSig]}, fetch(t, repo, bundle.Layers[0])
+	return payload{raw: fetch(t, repo, layer), sig: layer.Annotations[annSig]}, fetch(t, repo, bundle.Layers[0])
 }
 
 // tampered is a source that answers for some content as fetch says, which

@@ -57,7 +57,7 @@ func (s *scene) sign(t testing.TB, raw []byte) payload {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return payload{raw, base64.StdEncoding.EncodeToString(sig)}
+	return payload{raw: raw, sig: base64.StdEncoding.EncodeToString(sig)}
 }
 
 // flipSignature changes one bit of a base64 signature.

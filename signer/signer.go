@@ -12,10 +12,11 @@
 //     https://github.com/sigstore/cosign/blob/v2.6.5/specs/SIGNATURE_SPEC.md
 //
 // [Sign] writes them with a [Signer] and [Verify] checks them against the keys
-// one trusts. Neither prints, reads the environment or opens a connection: all
+// and identities one trusts. Neither prints, reads the environment or opens a connection: all
 // content passes through the oras-go interfaces handed in, so that a registry
-// and a layout on a disk are the same to them. Transparency logs and
-// certificates play no part; trust is in keys only.
+// and a layout on a disk are the same to them. Trust is in keys, and in identities
+// that a certificate names, with the authorities and logs of a [Root] that comes with
+// them; the clock plays no part in that.
 //
 // [Seal] and [Open] do the same for a document that travels by itself: it is
 // carried inside a DSSE envelope, v1.0.2 (https://github.com/secure-systems-lab/dsse).
@@ -83,6 +84,17 @@ type Signature struct {
 	// it is the key that verified; from Signatures and in Rejected it is what
 	// the signature claims, empty when it claims nothing.
 	Key string `json:"key,omitempty"`
+	// Certificate says who signed without a key of their own, nil for a signature by
+	// a key. In Evidence it is verified; else it is what the signature claims.
+	Certificate *Certificate `json:"certificate,omitempty"`
+}
+
+// Signer returns the key, or whose certificate it is, "" where neither is known.
+func (s Signature) Signer() string {
+	if s.Certificate != nil {
+		return s.Certificate.String()
+	}
+	return s.Key
 }
 
 // TrustedRoot returns the one-line trusted root that contains nothing. Stock

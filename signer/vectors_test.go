@@ -34,7 +34,7 @@ func TestVerifyWhatCosignWrote(t *testing.T) {
 		Digest:    "sha256:c84e221c1c868c3059c32501d7cd103cc9d6d3f794546dbe4414373fc4ab35c7",
 		Size:      535,
 	}
-	simple := payload{read("payload.json"), strings.TrimSpace(string(read("payload.sig")))}
+	simple := payload{raw: read("payload.json"), sig: strings.TrimSpace(string(read("payload.sig")))}
 	tests := []struct {
 		name   string
 		attach func(src *memory)

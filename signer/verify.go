@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/sigstore/sigstore-go/pkg/bundle"
 )
 
 // Errors of [Verify], to be told apart with errors.Is. They exclude each other.
@@ -15,23 +16,26 @@ var (
 	// ErrUnsigned says that no signature of the subject was found.
 	ErrUnsigned = errors.New("not signed")
 	// ErrNotAccepted says that there are signatures, none of them known to be
-	// wrong, and none by a key given. A simple signing payload does not say
+	// wrong, and none by a key or an identity given. A simple signing payload does not say
 	// whose it is, so that one with a damaged signature counts here too.
-	ErrNotAccepted = errors.New("no signature by an accepted key")
-	// ErrInvalid says that none by a key given was found and that at least one
-	// is wrong: its bytes do not have their digest, are absent or too large; it
-	// is of another subject; or it claims an accepted key and does not verify.
+	ErrNotAccepted = errors.New("no accepted signature")
+	// ErrInvalid says that none by a key or an identity given was found and that
+	// at least one is wrong: its bytes do not have their digest, are absent or too
+	// large; it is of another subject; or it claims an accepted key or identity
+	// and does not verify.
 	ErrInvalid = errors.New("invalid signature")
 )
 
 // Evidence is what [Verify] found out about a subject.
 type Evidence struct {
 	Subject ocispec.Descriptor `json:"subject"`
-	// Signatures are by keys that were given, at least one.
+	// Signatures are by keys and identities that were given, at least one.
 	Signatures []Signature `json:"signatures"`
 	// Rejected were found beside them and count for nothing.
 	Rejected []Rejected `json:"rejected,omitempty"`
-	// Decision is the policy's, nil where keys were given.
+	// Attestations are those that the policy wants beside signatures.
+	Attestations []Attestation `json:"attestations,omitempty"`
+	// Decision is the policy's, nil where there was none.
 	Decision *Decision `json:"decision,omitempty"`
 }
 
@@ -39,7 +43,9 @@ type Evidence struct {
 func (e *Evidence) Keys() []string {
 	var keys []string
 	for _, s := range e.Signatures {
-		keys = append(keys, s.Key)
+		if s.Key != "" {
+			keys = append(keys, s.Key)
+		}
 	}
 	slices.Sort(keys)
 	return slices.Compact(keys)
@@ -90,30 +96,30 @@ func (e *VerifyError) Error() string {
 func (e *VerifyError) Unwrap() error { return e.Err }
 
 // Verify looks for signatures of the subject in src and checks them against the
-// keys. One sound signature by one of the keys suffices, whatever stands beside
-// it. Of the subject only the digest counts; its content is not read.
+// keys and identities. One sound signature by one of them suffices, whatever stands
+// beside it. Of the subject only the digest counts; its content is not read.
 //
 // Only what signs is considered: an attestation (an SBOM, a scan report) by an
-// accepted key is not a signature.
+// accepted key is not a signature. A certificate counts as of the time that a log or
+// a timestamp authority of the identity's root gives; without one it does not.
 //
 // Verify returns a *VerifyError that wraps ErrUnsigned, ErrNotAccepted or
 // ErrInvalid; or, when nothing was accepted and src could not be read to the
 // end, the error of src. At most 64 signatures at the tag and 64 referrers are
 // looked at.
-func Verify(ctx context.Context, src Source, subject ocispec.Descriptor, keys []*Key) (*Evidence, error) {
+func Verify(ctx context.Context, src Source, subject ocispec.Descriptor, keys []*Key, identities ...Identity) (*Evidence, error) {
 	if err := checkSubject(subject); err != nil {
 		return nil, fmt.Errorf("verify signatures: %w", err)
 	}
 	evidence := &Evidence{Subject: plain(subject)}
 	verdict := ErrUnsigned
 	for _, c := range find(ctx, src, subject) {
-		key, err := c.verify(ctx, src, subject, keys)
+		err := c.verify(ctx, src, subject, keys, identities)
 		if ctx.Err() != nil {
 			return nil, fmt.Errorf("verify signatures of %s: %w", subject.Digest, context.Cause(ctx))
 		}
 		switch {
 		case err == nil:
-			c.Key = key.Fingerprint()
 			evidence.Signatures = append(evidence.Signatures, c.Signature)
 		case !errors.Is(err, errNotSignature):
 			evidence.Rejected = append(evidence.Rejected, Rejected{Signature: c.Signature, Reason: err.Error()})
@@ -152,25 +158,60 @@ func worse(verdict, reason error) error {
 	return reason
 }
 
-// verify returns the key by which the candidate is a sound signature of the
-// subject.
-func (c *candidate) verify(ctx context.Context, src Source, subject ocispec.Descriptor, keys []*Key) (*Key, error) {
+// verify fails unless the candidate is a sound signature of the subject. It notes whose
+// it is, or claims to be.
+func (c *candidate) verify(ctx context.Context, src Source, subject ocispec.Descriptor, keys []*Key, identities []Identity) error {
 	raw, err := c.layer(ctx, src)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if c.Form != FormBundle {
-		return verifyPayload(ctx, raw, c.sig, subject.Digest, keys)
+	b, st, err := c.claim(raw)
+	if err != nil {
+		return err
 	}
-	if b, _, err := parseBundle(raw); err == nil {
-		c.Key = bundleKey(b)
+	var key *Key
+	var certificate *Certificate
+	switch {
+	case c.Form != FormBundle:
+		key, certificate, err = c.verifyPayload(ctx, raw, subject.Digest, keys, identities)
+	case !st.names(subject.Digest):
+		return fmt.Errorf("%w: statement names another subject", ErrInvalid)
+	default:
+		key, certificate, err = verifyBundle(ctx, b, subject.Digest, keys, identities)
 	}
-	return verifyBundle(ctx, raw, subject.Digest, keys)
+	switch {
+	case err != nil:
+		return err
+	case key != nil:
+		c.Key, c.Certificate = key.Fingerprint(), nil
+	default:
+		c.Certificate = certificate
+	}
+	return nil
+}
+
+// claim notes whose the candidate claims to be, and returns the bundle it is with its
+// statement, nil for the other forms. A claim that cannot be read is none.
+func (c *candidate) claim(raw []byte) (*bundle.Bundle, statement, error) {
+	if c.Form == FormBundle {
+		b, st, err := parseBundle(raw)
+		if err == nil {
+			c.Key = bundleKey(b)
+			c.Certificate, _ = claimOf(b)
+		}
+		return b, st, err
+	}
+	if c.hasCertificate() {
+		if b, err := c.payloadBundle(raw); err == nil {
+			c.Certificate, _ = claimOf(b)
+		}
+	}
+	return nil, statement{}, nil
 }
 
 // Signatures lists what claims to sign the subject, without any trust: nothing
-// is verified but digests. The key is what a bundle claims; the other forms do
-// not say. What can be listed is returned even with an error, which tells of
+// is verified but digests. The key or the certificate is what a signature claims; the
+// forms that are no bundle do not name a key. What can be listed is returned even with an error, which tells of
 // the places and signatures that could not be read.
 func Signatures(ctx context.Context, src Source, subject ocispec.Descriptor) ([]Signature, error) {
 	if err := checkSubject(subject); err != nil {
@@ -182,16 +223,11 @@ func Signatures(ctx context.Context, src Source, subject ocispec.Descriptor) ([]
 	)
 	for _, c := range find(ctx, src, subject) {
 		raw, err := c.layer(ctx, src)
-		if err == nil && c.Form == FormBundle {
-			b, _, parseErr := parseBundle(raw)
-			if errors.Is(parseErr, errNotSignature) {
-				continue
-			}
-			if parseErr == nil {
-				c.Key = bundleKey(b)
-			} else {
-				err = parseErr
-			}
+		if err == nil {
+			_, _, err = c.claim(raw)
+		}
+		if errors.Is(err, errNotSignature) {
+			continue
 		}
 		if err != nil {
 			errs = append(errs, err)

@@ -109,7 +109,7 @@ func TestVerify(t *testing.T) {
 		{
 			name: "payload changed to name this release",
 			attach: func(t *testing.T, s *scene) {
-				attachTag(t, s.repo, s.index, payload{s.sound.raw, s.foreign.sig})
+				attachTag(t, s.repo, s.index, payload{raw: s.sound.raw, sig: s.foreign.sig})
 			},
 			want:         signer.ErrNotAccepted,
 			wantRejected: 1,
@@ -118,7 +118,7 @@ func TestVerify(t *testing.T) {
 			name: "payload with a flipped byte",
 			attach: func(t *testing.T, s *scene) {
 				raw := bytes.Replace(s.sound.raw, []byte("registry.example"), []byte("registry.exbmple"), 1)
-				attachTag(t, s.repo, s.index, payload{raw, s.sound.sig})
+				attachTag(t, s.repo, s.index, payload{raw: raw, sig: s.sound.sig})
 			},
 			want:         signer.ErrNotAccepted,
 			wantRejected: 1,
@@ -179,7 +179,7 @@ func TestVerify(t *testing.T) {
 			// somebody else's.
 			name: "flipped signature at the tag",
 			attach: func(t *testing.T, s *scene) {
-				attachTag(t, s.repo, s.index, payload{s.sound.raw, flipSignature(t, s.sound.sig)})
+				attachTag(t, s.repo, s.index, payload{raw: s.sound.raw, sig: flipSignature(t, s.sound.sig)})
 			},
 			want:         signer.ErrNotAccepted,
 			wantRejected: 1,
@@ -286,7 +286,7 @@ func TestVerify(t *testing.T) {
 		{
 			name: "signature that is not base64",
 			attach: func(t *testing.T, s *scene) {
-				attachTag(t, s.repo, s.index, payload{s.sound.raw, "%"})
+				attachTag(t, s.repo, s.index, payload{raw: s.sound.raw, sig: "%"})
 			},
 			want:         signer.ErrInvalid,
 			wantRejected: 1,
@@ -294,7 +294,7 @@ func TestVerify(t *testing.T) {
 		{
 			name: "layer without a signature",
 			attach: func(t *testing.T, s *scene) {
-				attachTag(t, s.repo, s.index, payload{s.sound.raw, ""})
+				attachTag(t, s.repo, s.index, payload{raw: s.sound.raw, sig: ""})
 			},
 			want:         signer.ErrInvalid,
 			wantRejected: 1,
@@ -322,7 +322,7 @@ func TestVerify(t *testing.T) {
 		{
 			name: "broken beside good",
 			attach: func(t *testing.T, s *scene) {
-				attachTag(t, s.repo, s.index, s.foreign, payload{s.sound.raw, "%"}, s.sound)
+				attachTag(t, s.repo, s.index, s.foreign, payload{raw: s.sound.raw, sig: "%"}, s.sound)
 				attachBundle(t, s.repo, s.index, s.foreignBundle)
 			},
 			wantAccepted: []signer.Form{signer.FormTag},
@@ -345,7 +345,7 @@ func TestVerify(t *testing.T) {
 				var all []payload
 				for i := range 64 {
 					raw := append(bytes.Clone(s.sound.raw), strings.Repeat(" ", i)...)
-					all = append(all, payload{raw, s.foreign.sig})
+					all = append(all, payload{raw: raw, sig: s.foreign.sig})
 				}
 				attachTag(t, s.repo, s.index, append(all, s.sound)...)
 			},

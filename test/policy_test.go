@@ -27,7 +27,7 @@ const module = "github.com/sealift/sealift/"
 // lines. Change it in a commit of its own that says why, together with
 // docs/ARCHITECTURE.md.
 var layers = [][]string{
-	{"internal/document", "internal/audit"},
+	{"internal/document", "internal/audit", "internal/sigstoretest"},
 	{"artifact"},
 	{"internal/layout", "internal/remote", "internal/remote/remotetest", "internal/archive"},
 	{"signer"},
@@ -229,8 +229,9 @@ var directModules = map[string]string{
 	"github.com/rogpeppe/go-internal":                   "the diff of texts, and for tests testscript",
 	"github.com/secure-systems-lab/go-securesystemslib": "cosign's encrypted keys, and DSSE",
 	"github.com/sigstore/cosign/v2":                     "signatures that every cosign accepts",
+	"github.com/sigstore/protobuf-specs":                "what a bundle is made of, where a signature is none yet",
 	"github.com/sigstore/sigstore":                      "keys and verifiers",
-	"github.com/sigstore/sigstore-go":                   "sigstore bundles",
+	"github.com/sigstore/sigstore-go":                   "sigstore bundles, and certificates under a trusted root",
 	"github.com/spf13/cobra":                            "the command line",
 	"github.com/vbauerster/cupwriter":                   "the terminal as mpb sees it",
 	"github.com/vbauerster/mpb/v8":                      "bars on a terminal",

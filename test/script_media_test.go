@@ -75,6 +75,8 @@ func pieces(ts *testscript.TestScript, media string, root ocispec.Descriptor) ma
 			if len(m.Layers) > 0 {
 				found["file"] = m.Layers[0]
 			}
+		case m.ArtifactType == artifact.TypePolicy:
+			found["file"] = m.Layers[0]
 		case m.Config.MediaType == ocispec.MediaTypeImageConfig && !done:
 			found["image"], found["config"], found["layer"] = todo[0], m.Config, m.Layers[len(m.Layers)-1]
 		}

@@ -1,6 +1,7 @@
 package test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -16,6 +17,8 @@ import (
 	"github.com/olareg/olareg/config"
 	"github.com/rogpeppe/go-internal/testscript"
 	"oras.land/oras-go/v2/registry/remote"
+
+	"github.com/sealift/sealift/artifact"
 )
 
 // fault is what a registry does once it has sent a number of bytes of blobs.
@@ -251,6 +254,22 @@ func cmdTag(ts *testscript.TestScript, neg bool, args []string) {
 	desc, err := repo.Resolve(context.Background(), tag)
 	ts.Check(err)
 	ts.Check(repo.Tag(context.Background(), desc, args[1]))
+}
+
+// cmdPushPolicy pushes a file as an update of a policy to the version that its manifest
+// says, whatever is in it, as somebody may with another tool.
+func cmdPushPolicy(ts *testscript.TestScript, neg bool, args []string) {
+	need(ts, !neg && len(args) == 3, "pushpolicy HOST/REPO:TAG FILE VERSION")
+	name, tag := splitTag(args[0])
+	version, err := strconv.Atoi(args[2])
+	ts.Check(err)
+	parts, root, err := artifact.BuildPolicy(version, []byte(ts.ReadFile(args[1])))
+	ts.Check(err)
+	repo := openRepository(ts, name)
+	for _, b := range append(parts, root) {
+		ts.Check(repo.Push(context.Background(), b.Descriptor, bytes.NewReader(b.Data)))
+	}
+	ts.Check(repo.Tag(context.Background(), root.Descriptor, tag))
 }
 
 // splitTag splits HOST/REPO:TAG.

@@ -28,6 +28,7 @@ import (
 
 	_ "github.com/sealift/sealift/internal/cli" // so that results are not kept for another program
 	"github.com/sealift/sealift/internal/layout"
+	"github.com/sealift/sealift/internal/sigstoretest"
 	"github.com/sealift/sealift/signer"
 )
 
@@ -56,12 +57,14 @@ func TestScript(t *testing.T) {
 			"freeport":   cmdFreePort,
 			"image":      cmdImage,
 			"interrupt":  cmdInterrupt,
+			"keyless":    cmdKeyless,
 			"keys":       cmdKeys,
 			"left":       cmdLeft,
 			"plainkey":   cmdPlainKey,
 			"lock":       cmdLock,
 			"press":      cmdPress,
 			"pushimage":  cmdPushImage,
+			"pushpolicy": cmdPushPolicy,
 			"reconnect":  cmdReconnect,
 			"registry":   cmdRegistry,
 			"relabel":    cmdRelabel,
@@ -69,6 +72,7 @@ func TestScript(t *testing.T) {
 			"resize":     cmdResize,
 			"screen":     cmdScreen,
 			"scrub":      cmdScrub,
+			"sigstore":   cmdSigstore,
 			"static":     cmdStatic,
 			"tag":        cmdTag,
 			"terminal":   cmdTerminal,
@@ -81,6 +85,7 @@ func TestScript(t *testing.T) {
 // scene is what a script has beside its files.
 type scene struct {
 	registries  map[string]*testRegistry // by variable
+	sigstores   map[string]*sigstoretest.Sigstore
 	interrupted *exec.Cmd
 	terminal    *terminal
 }
@@ -95,7 +100,7 @@ func setup(env *testscript.Env, bin string) error {
 	env.Setenv("SEALIFT_HOME", filepath.Join(env.WorkDir, ".site"))
 	// The race detector keeps every process a second longer by default.
 	env.Setenv("GORACE", "atexit_sleep_ms=0")
-	env.Values[sceneKey{}] = &scene{registries: map[string]*testRegistry{}}
+	env.Values[sceneKey{}] = &scene{registries: map[string]*testRegistry{}, sigstores: map[string]*sigstoretest.Sigstore{}}
 	return nil
 }
 

@@ -33,8 +33,8 @@ type Entry struct {
 	Time     time.Time     `json:"time"`
 	// User did it, as the system calls the account.
 	User string `json:"user,omitempty"`
-	// Event is what was done: install, upgrade, rollback, uninstall, policy, receipt,
-	// or refused.
+	// Event is what was done: import, install, upgrade, rollback, uninstall, policy,
+	// receipt, or refused.
 	Event string `json:"event"`
 	// Result is how it went: begun, succeeded, failed or interrupted.
 	Result string `json:"result,omitempty"`
@@ -45,7 +45,8 @@ type Entry struct {
 	ID      string        `json:"id,omitempty"`
 	Version string        `json:"version,omitempty"`
 	Root    digest.Digest `json:"root,omitempty"`
-	// Keys are the fingerprints of who signed it, or of what a policy accepts.
+	// Keys are the fingerprints of who signed it, or of what a policy accepts; who has no
+	// key stands there by name.
 	Keys []string `json:"keys,omitempty"`
 	// Policy is the version of the policy that decided, or that was made.
 	Policy int `json:"policy,omitempty"`

@@ -17,11 +17,11 @@ func newAudit(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "audit",
 		Short: "Show what was done at this site, and prove that nothing was taken out",
-		Long: `Whatever changes a site is recorded in audit.jsonl in its home: installs, upgrades,
-rollbacks and uninstalls, when they begin and how they end, changes of the policy,
-what was refused, what somebody insisted on, and receipts. Each line has the hash of
-the line before it; the newest is in trust.json too, the one that began a revision is in
-the revision, and the newest there was in a receipt.`,
+		Long: `Whatever changes a site is recorded in audit.jsonl in its home: imports, installs,
+upgrades, rollbacks and uninstalls, when they begin and how they end, changes of the
+policy, what was refused, what somebody insisted on, and receipts. Each line has the
+hash of the line before it; the newest is in trust.json too, the one that began a
+revision is in the revision, and the newest there was in a receipt.`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return nil

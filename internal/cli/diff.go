@@ -174,15 +174,28 @@ func signersText(s compare.Signers) string {
 	}
 	switch {
 	case len(s.Verified) > 0:
-		return text + ", signed by key " + strings.Join(s.Verified, ", ")
+		return text + ", signed by " + signerWords(s.Verified)
 	case s.Verified != nil:
-		return text + ", not signed by a key given"
+		return text + ", not signed by a key or identity given"
 	case len(s.Claimed) > 0:
-		return text + ", claim key " + values(s.Claimed) + " (not verified)"
+		return text + ", claim " + signerWords(s.Claimed) + " (not verified)"
 	case s.Signatures > 0:
 		return text + ", naming no key"
 	}
 	return text
+}
+
+// signerWords says of fingerprints that they are of keys; what else there is names
+// somebody.
+func signerWords(list []string) string {
+	var words []string
+	for i, s := range list {
+		if i == 0 && strings.HasPrefix(s, "sha256:") {
+			s = "key " + s
+		}
+		words = append(words, ui.Value(s))
+	}
+	return strings.Join(words, ", ")
 }
 
 // printer writes rows of a label and what it labels.

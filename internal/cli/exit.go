@@ -62,7 +62,7 @@ func exitCode(ctx context.Context, err error) int {
 	switch {
 	case ctx.Err() != nil:
 		return exitInterrupted
-	case errors.Is(err, artifact.ErrInvalidRelease):
+	case errors.Is(err, artifact.ErrInvalidRelease), errors.Is(err, artifact.ErrInvalidPolicy):
 		return exitVerification // before the findings in it, which are not this person's
 	case errors.As(err, new(*usageError)), errors.As(err, new(artifact.FindingsError)):
 		return exitUsage
@@ -70,10 +70,11 @@ func exitCode(ctx context.Context, err error) int {
 		return exitCredentials
 	case brokenOff(err):
 		return exitIncomplete
-	case isDamage(err), errors.Is(err, signer.ErrInvalid), errors.Is(err, site.ErrAudit):
+	case isDamage(err), errors.Is(err, signer.ErrInvalid), errors.Is(err, site.ErrAudit), errors.Is(err, site.ErrContradicted):
 		return exitVerification
 	case errors.Is(err, signer.ErrUnsigned), errors.Is(err, signer.ErrNotAccepted), errors.Is(err, publish.ErrVersionTaken),
-		errors.Is(err, delivery.ErrMisnamed), errors.Is(err, errRefused), errors.Is(err, errDeclined), errors.Is(err, mirror.ErrMoved), errors.As(err, new(*mirror.VolumeError)):
+		errors.Is(err, delivery.ErrMisnamed), errors.Is(err, errRefused), errors.Is(err, errDeclined), errors.Is(err, mirror.ErrMoved), errors.As(err, new(*mirror.VolumeError)),
+		errors.As(err, new(*delivery.LeftBehindError)):
 		return exitRefused
 	case errors.As(err, new(*delivery.InventoryError)):
 		return exitUsage // a file this person named
@@ -98,6 +99,12 @@ func isDamage(err error) bool {
 	return artifact.IsDamage(err) || artifact.IsUnreadable(err) || errors.Is(err, mirror.ErrDamaged) || errors.Is(err, layout.ErrCorruptIndex)
 }
 
+// asksIdentity reports whether signatures were held against an identity given.
+func asksIdentity(err error) bool {
+	failed := new(delivery.SignatureError)
+	return errors.As(err, &failed) && failed.Identities
+}
+
 // brokenOff reports whether a copy ended because the disk it goes to did not take
 // any more. What is there is sound.
 func brokenOff(err error) bool {
@@ -110,6 +117,7 @@ func hint(err error, code int) string {
 	var hinted *hintedError
 	var image *publish.ImageError
 	var rest *delivery.RestError
+	var update *signer.UpdateError
 	switch {
 	case code == exitInterrupted && errors.As(err, new(*mirror.IncompleteError)):
 		return "run the same command again; it continues where it stopped"
@@ -119,6 +127,8 @@ func hint(err error, code int) string {
 		return hinted.hint
 	case errors.Is(err, artifact.ErrInvalidRelease):
 		return "the bytes are what was published, but no release this program can use; ask the vendor"
+	case errors.Is(err, artifact.ErrInvalidPolicy):
+		return "the bytes are what was published, but no policy this program can use; ask who published it"
 	case errors.As(err, new(*delivery.InventoryError)):
 		return "compare key fingerprints with the site (sealift fingerprint FILE), or have it make the inventory again: sealift inventory -O FILE --key KEY"
 	case errors.Is(err, publish.ErrRaced), errors.Is(err, signer.ErrConflict):
@@ -131,22 +141,30 @@ func hint(err error, code int) string {
 		return "set COSIGN_PASSWORD to the key's password, or run on a terminal to be asked"
 	case errors.Is(err, publish.ErrVersionTaken):
 		return "a published version never changes: raise version in the template and publish that"
-	case errors.Is(err, site.ErrAudit):
+	case errors.Is(err, site.ErrAudit), errors.Is(err, site.ErrContradicted):
 		return "keep a copy of the site's home as it is now, and ask who had access to it"
 	case errors.As(err, new(*signer.ClockError)):
 		return "is the clock of this machine right? Where it is, ask the vendor for a release signed by a key that is valid, or change the policy"
+	case errors.As(err, &update) && update.Closed:
+		return fmt.Sprintf("who answers for the site says who may replace its policy: raise version to %d in policy.yaml and add updates: {keys: [NAME]}, names of keys in it; or puts the new policy there", update.Policy+1)
+	case errors.As(err, &update) && code == exitRefused:
+		return "see who may sign an update: sealift policy list; more signatures are added with: sealift sign REF --key KEY"
 	case errors.As(err, new(*signer.PolicyError)):
 		return "see what the site accepts: sealift policy list; whose key it is not, only who answers for the site adds: sealift policy add --key FILE --for ID"
 	case errors.Is(err, signer.ErrUnsigned):
 		return "have the vendor sign it: sealift sign REF --key cosign.key"
+	case errors.Is(err, signer.ErrNotAccepted) && asksIdentity(err):
+		return "ask the vendor, over another way than this media, who signs, and pass that as --certificate-identity and --certificate-oidc-issuer"
 	case errors.Is(err, signer.ErrNotAccepted):
 		return "compare fingerprints with the vendor (sealift fingerprint FILE), over another way than this media, and pass the right key as --key"
 	case brokenOff(err):
 		return "the disk broke off: see that it sits firmly and is mounted, then run the same command again; it continues where it stopped"
+	case errors.As(err, new(*delivery.LeftBehindError)):
+		return "run the same command again; where it goes on, ask who runs the registry"
 	case errors.Is(err, mirror.ErrMoved):
 		return "make a new plan with --plan, look at it again, and follow that"
 	case errors.As(err, &rest):
-		return fmt.Sprintf("bring volume %d: its disc in the drive and the same command again, or sealift mirror with its directory; it continues where it stopped", rest.Volumes[0])
+		return fmt.Sprintf("bring volume %d: its disc in the drive and the same command again, or with its directory beside the other; it continues where it stopped", rest.Volumes[0])
 	case errors.As(err, new(*mirror.AbsentError)):
 		return "a delta goes onto a disk that has what it builds on, and volumes come together on one disk; else copy from a source that is whole"
 	case errors.Is(err, syscall.ENOSPC):
@@ -157,6 +175,8 @@ func hint(err error, code int) string {
 		return "nothing can be written there: mount it for writing, or slide the switch of the stick; else take other media"
 	case errors.Is(err, layout.ErrLocked):
 		return "wait until the other command is done, then run this one again"
+	case errors.Is(err, signer.ErrInvalid) && asksIdentity(err):
+		return "see that --trusted-root is of the sigstore that the vendor signs with, as of then or later; where it is, do not use this copy"
 	case isDamage(err), errors.Is(err, signer.ErrInvalid):
 		return "do not use this copy; mend it where the release is at hand, sealift verify DIR --repair SRC, or have it made again"
 	case errors.Is(err, remote.ErrReferrers):

@@ -22,7 +22,7 @@ func newInspect(a *app) *cobra.Command {
 		Use:   "inspect REF | RECEIPT",
 		Short: "Show what a release, or media, holds",
 		Long: `inspect shows each artifact REF names: for a release its components, the images they
-run and what the site may choose; for everything the signatures and statements found,
+run and what the site may choose; for an update of a policy its version; for everything the signatures and statements found,
 as SBOMs and reports, and of media what it lacks. Nothing is verified beyond the digests of manifests: who signed is
 no verdict. Use verify for that. RECEIPT is a file that a site made with sealift receipt;
 what it says is shown.`,
@@ -39,15 +39,20 @@ what it says is shown.`,
 
 // inspected is one artifact of the result of inspect.
 type inspected struct {
-	Name       string             `json:"name"`
-	Digest     string             `json:"digest"`
-	MediaType  string             `json:"mediaType"`
-	Release    *inspectedRelease  `json:"release,omitempty"`
+	Name      string            `json:"name"`
+	Digest    string            `json:"digest"`
+	MediaType string            `json:"mediaType"`
+	Release   *inspectedRelease `json:"release,omitempty"`
+	// Policy is what an update of a policy says of itself.
+	Policy     *inspectedPolicy   `json:"policy,omitempty"`
 	Signatures []signer.Signature `json:"signatures"`
 	// Statements are attestations, SBOMs and what else is said of it and of its images.
 	Statements []delivery.Statement `json:"statements,omitempty"`
 	// Carried is what media says of how much is there, nil for all of it.
 	Carried *inspectedCarried `json:"carried,omitempty"`
+	// Imported is what was verified when it came into the library, nil for what is
+	// elsewhere.
+	Imported *signer.Evidence `json:"imported,omitempty"`
 	// Damage says why nothing else is known.
 	Damage string `json:"damage,omitempty"`
 }
@@ -119,6 +124,12 @@ type inspectedRelease struct {
 	Files      map[string]int                `json:"files,omitempty"`
 }
 
+type inspectedPolicy struct {
+	Version  int    `json:"version"`
+	Document string `json:"document"`
+	Bytes    int64  `json:"bytes"`
+}
+
 type inspectedComponent struct {
 	Image  string `json:"image"`
 	Digest string `json:"digest"`
@@ -142,6 +153,9 @@ func (a *app) inspect(ctx context.Context, ref string) error {
 		if i.Carried != nil && i.Release != nil {
 			i.Carried.all = carriesAll(delivery.CarriedOf(f), i.Release.Platforms)
 		}
+		if err == nil {
+			i.Imported, err = a.importedAs(ref, f)
+		}
 		if err != nil {
 			return fmt.Errorf("%s: %w", f.Name, err)
 		}
@@ -155,6 +169,18 @@ func (a *app) inspect(ctx context.Context, ref string) error {
 			m.text(w, torn(m.Directory))
 		}
 	})
+}
+
+// importedAs is what was verified when f came into the library, where ref is of it.
+func (a *app) importedAs(ref string, f delivery.Found) (*signer.Evidence, error) {
+	if loc, err := location(ref); err != nil || loc.Place != artifact.PlaceLibrary || f.Damage != nil {
+		return nil, nil //nolint:nilerr // it was found before
+	}
+	home, err := a.openState()
+	if err != nil {
+		return nil, err
+	}
+	return keptEvidence(home, f)
 }
 
 func inspectOne(ctx context.Context, f delivery.Found) (inspected, error) {
@@ -175,8 +201,18 @@ func inspectOne(ctx context.Context, f delivery.Found) (inspected, error) {
 	if err != nil && !errors.Is(err, artifact.ErrNotRelease) {
 		return i, err
 	}
-	if i.Statements, err = delivery.Statements(ctx, f, r); err != nil || r == nil {
+	if i.Statements, err = delivery.Statements(ctx, f, r); err != nil {
 		return i, err
+	}
+	if r == nil {
+		update, err := artifact.ReadPolicyUpdate(ctx, f.Store, f.Descriptor)
+		if errors.Is(err, artifact.ErrNotPolicy) {
+			return i, nil
+		} else if err != nil {
+			return i, err
+		}
+		i.Policy = &inspectedPolicy{update.Version, update.Document.Digest.String(), update.Document.Size}
+		return i, nil
 	}
 	t := r.App.Template
 	i.Release = &inspectedRelease{ID: t.ID, Version: t.Version, Title: t.Title, Vendor: t.Vendor, Platforms: t.Platforms,
@@ -213,16 +249,24 @@ func (i inspected) text(w io.Writer) {
 		for _, name := range sorted(r.Files) {
 			fmt.Fprintf(&b, "  file        %s, %s\n", ui.Value(name), ui.Bytes(int64(r.Files[name])))
 		}
+	} else if i.Policy != nil {
+		fmt.Fprintf(&b, "  policy      version %d, %s\n              %s\n", i.Policy.Version, ui.Bytes(i.Policy.Bytes), i.Policy.Document)
 	} else {
 		fmt.Fprintf(&b, "  media type  %s\n", ui.Value(i.MediaType))
 	}
 	i.Carried.text(&b)
+	if i.Imported != nil {
+		fmt.Fprintf(&b, "  imported    %s\n", acceptedText(i.Imported))
+	}
 	if len(i.Signatures) == 0 {
 		b.WriteString("  signatures  none\n")
 	}
 	for _, s := range i.Signatures {
 		key := "an unnamed key"
-		if s.Key != "" {
+		switch {
+		case s.Certificate != nil:
+			key = certificateText(*s.Certificate)
+		case s.Key != "":
 			key = "key " + ui.Value(s.Key)
 		}
 		fmt.Fprintf(&b, "  signature   %s, claims %s (not verified)\n", ui.Value(string(s.Form)), key)
@@ -231,6 +275,14 @@ func (i inspected) text(w io.Writer) {
 		fmt.Fprintf(&b, "  statement   %s\n", statementText(s))
 	}
 	_, _ = io.WriteString(w, b.String())
+}
+
+// acceptedText says why a release was accepted when it was imported.
+func acceptedText(e *signer.Evidence) string {
+	if d := e.Decision; d != nil {
+		return fmt.Sprintf("as signed by %s, by rule %d of policy %d, for %s", ui.Value(strings.Join(d.Signers(), ", ")), d.Rule, d.Policy, d.ID)
+	}
+	return "as signed by " + ui.Value(strings.Join(e.Signers(), ", "))
 }
 
 // statementText is a statement for people.
@@ -243,6 +295,8 @@ func statementText(s delivery.Statement) string {
 		text += " (" + ui.Value(s.Platform) + ")"
 	}
 	switch {
+	case s.Certificate != nil:
+		text += ", claims " + certificateText(*s.Certificate) + " (not verified)"
 	case s.Key != "":
 		text += ", claims key " + ui.Value(s.Key) + " (not verified)"
 	case s.Signed:

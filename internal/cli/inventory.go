@@ -199,6 +199,9 @@ func (a *app) holdings(dirs []string) ([]artifact.Location, error) {
 		if err != nil {
 			return nil, err
 		}
+		if loc.Place == artifact.PlaceLibrary {
+			return nil, withHint(usagef("want a directory, got %q", dir), "write ./%s for a directory; without DIR the library is listed", dir)
+		}
 		if loc.Place != artifact.PlaceMedia || loc.Repository != "" || loc.Reference() != "" {
 			return nil, withHint(usagef("want a directory, got %q", dir), "choose what to list with --for")
 		}

@@ -62,6 +62,9 @@ DEST with {n} in it is a directory for each, as ./disc-{n}; else all go to DEST,
 the other, and mirror asks for the next disc. --volume writes one of them, again if need
 be: the same command makes the same set, and --set DIR takes it from any other volume.
 
+With --key or --policy only what is signed so is copied, and every signature that it was
+accepted for.
+
 --with-tool puts sealift itself on the media, for the machines of the site, with a page
 START-HERE.txt that says what is there and what to do. The programs for other platforms
 than this machine's are those of make dist, or of the release: they lie beside this
@@ -71,7 +74,7 @@ program, or where --tool-dir says. Each volume of a set has them.
 writes that down instead of copying, with all that was asked for, for somebody to look
 at; --from-plan copies exactly what is written there, or refuses because a source or the
 destination has moved. Beside it stand DEST, for the same content in another place, and
-what does not change the content: --key, --policy, --rate-limit, --concurrency,
+what does not change the content: --key and its like, --policy, --rate-limit, --concurrency,
 --tool-dir, --no-readback, --no-space-check and --dry-run.
 
 Manifests that DEST has already are read there and replaced where they are damaged.
@@ -170,15 +173,23 @@ func (a *app) mirror(ctx context.Context, args []string, req delivery.Request, f
 	return a.copyAll(ctx, req, flags, follow)
 }
 
-// copyAll copies, and asks for the next disc where the source is one volume of
-// several in one drive.
+// copyAll copies all that is asked for, disc by disc where there are several.
 func (a *app) copyAll(ctx context.Context, req delivery.Request, flags mirrorFlags, follow *mirror.Document) error {
-	wanted := 0 // the volume that was asked for last, 0 for none
-	for {
+	return a.eachDisc(ctx, req.Refs[0], func() (*copying, error) {
 		c, err := a.newCopy(ctx, req, flags)
 		if err == nil {
 			err = c.run(ctx, follow)
 		}
+		return c, err
+	})
+}
+
+// eachDisc attempts a copy, and asks for the next disc where the source is one volume
+// of several in one drive.
+func (a *app) eachDisc(ctx context.Context, drive string, attempt func() (*copying, error)) error {
+	wanted := 0 // the volume that was asked for last, 0 for none
+	for {
+		c, err := attempt()
 		var rest *delivery.RestError
 		switch {
 		case errors.As(err, &rest) && c.oneDrive() && rest.Pieces:
@@ -187,11 +198,11 @@ func (a *app) copyAll(ctx context.Context, req delivery.Request, flags mirrorFla
 			a.out.Message("volume %s is read; still to come: %s", delivery.Numbers(c.carried[0].Here), delivery.Numbers(rest.Volumes))
 			wanted = rest.Volumes[0]
 		case wanted > 0 && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, layout.ErrNotLayout)):
-			a.out.Warn("there is nothing in %s yet", req.Refs[0])
+			a.out.Warn("there is nothing in %s yet", drive)
 		default:
 			return err
 		}
-		if err := a.changeDisc(ctx, wanted, req.Refs[0]); err != nil {
+		if err := a.changeDisc(ctx, wanted, drive); err != nil {
 			return err
 		}
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/sealift/sealift/internal/remote"
 	"github.com/sealift/sealift/internal/ui"
 	"github.com/sealift/sealift/mirror"
+	"github.com/sealift/sealift/signer"
 )
 
 // copying is one run of mirror.
@@ -27,9 +28,13 @@ type copying struct {
 	found []delivery.Found
 	// carried says of each that was found how much of it is there.
 	carried []delivery.Carried
-	items   []mirror.Item
-	sites   []mirror.Site
-	rate    int64 // bytes a second, 0 for no limit
+	// evidence says of each why it was accepted, nil where nobody was asked.
+	evidence []*signer.Evidence
+	items    []mirror.Item
+	sites    []mirror.Site
+	rate     int64 // bytes a second, 0 for no limit
+	// stays says that the destination is a disk of this machine, and is not carried on.
+	stays bool
 }
 
 // newCopy finds everything that the request names.
@@ -72,9 +77,11 @@ func (a *app) newCopy(ctx context.Context, req delivery.Request, flags mirrorFla
 		if !trust.Any() {
 			continue
 		}
-		if _, err := delivery.VerifySignature(ctx, f, trust); err != nil {
+		evidence, err := delivery.VerifySignature(ctx, f, trust)
+		if err != nil {
 			return nil, err
 		}
+		c.evidence = append(c.evidence, evidence)
 	}
 	if c.items, err = delivery.Items(c.found, c.to, platforms); err != nil {
 		return nil, explainItems(err)
@@ -88,6 +95,21 @@ func (c *copying) oneDrive() bool {
 	return c.Terminal && len(c.req.Refs) == 1 && len(c.found) > 0 && c.found[0].Media != nil
 }
 
+// plan makes the plan of what was found. It carries all that this was accepted for.
+func (c *copying) plan(ctx context.Context, dst mirror.Destination, opts mirror.PlanOptions) (*mirror.Plan, error) {
+	opts.Sites = c.sites
+	plan, err := mirror.NewPlan(ctx, dst, c.items, opts)
+	if err != nil {
+		return nil, explainPlatform(err)
+	}
+	for i, e := range c.evidence {
+		if err := delivery.CheckCarried(plan.Roots[i], e); err != nil {
+			return nil, err
+		}
+	}
+	return plan, nil
+}
+
 // dry reports whether nothing is to be copied.
 func (c *copying) dry() bool { return c.flags.dryRun || c.flags.plan != "" }
 
@@ -99,56 +121,61 @@ func (c *copying) run(ctx context.Context, follow *mirror.Document) (err error) 
 	if err := c.toolsFirst(ctx); err != nil {
 		return err
 	}
+	result, err := c.carry(ctx, follow)
+	if err != nil {
+		return err
+	}
+	return c.out.Result(result, result.text)
+}
+
+// carry plans a copy to one place, and carries the plan out unless it is only asked for.
+func (c *copying) carry(ctx context.Context, follow *mirror.Document) (result mirrored, err error) {
 	dst, closeDst, err := c.destination(ctx)
 	if err != nil {
-		return err
+		return result, err
 	}
 	defer func() { err = errors.Join(err, closeDst()) }()
-	opts := mirror.PlanOptions{Check: c.req.Check, Sites: c.sites, Progress: c.out.Progress("checking")}
-	plan, err := mirror.NewPlan(ctx, dst, c.items, opts)
+	plan, err := c.plan(ctx, dst, mirror.PlanOptions{Check: c.req.Check, Progress: c.out.Progress("checking")})
 	if err != nil {
-		return explainPlatform(err)
+		return result, err
 	}
 	if err := c.follow(plan, follow); err != nil {
-		return err
+		return result, err
 	}
 	if err := c.allowed(ctx, plan, dst); err != nil {
-		return err
+		return result, err
 	}
 	tools, err := c.tools(plan)
 	if err != nil {
-		return err
+		return result, err
 	}
-	result := newMirrored(plan, c.to.String())
+	result = newMirrored(plan, c.to.String())
 	result.Tool, result.leftIs = tools != nil, c.leftIs()
 	if err := c.noteMoved(ctx, &result); err != nil {
-		return err
+		return result, err
 	}
 	if c.to.Place == artifact.PlaceMedia {
 		if err := c.room(plan, c.to); err != nil {
-			return err
+			return result, err
 		}
 	}
 	if err := c.savePlan(plan); err != nil {
-		return err
+		return result, err
 	}
 	if result.DryRun = c.dry(); result.DryRun {
 		if delivery.Rest(c.carried, plan.Absent()) == nil {
 			if err := plan.Complete(); err != nil { // the copy would end with it too
-				return fmt.Errorf("mirror to %s: %w", c.to, c.explainAbsent(err))
+				return result, fmt.Errorf("%s: %w", c.doing(c.to), c.explainAbsent(err))
 			}
 		}
-		return c.out.Result(result, result.text)
+		return result, nil
 	}
 	if media, ok := dst.(*mirror.Media); ok {
 		err = c.copyToMedia(ctx, plan, media, c.to, tools, &result)
 	} else {
 		err = c.execute(ctx, plan, c.to)
 	}
-	if err != nil {
-		return err
-	}
-	return c.out.Result(result, result.text)
+	return result, err
 }
 
 // noteMoved tells of names that stand for something else at the destination now.
@@ -202,10 +229,18 @@ func (c *copying) execute(ctx context.Context, plan *mirror.Plan, to artifact.Lo
 	opts := mirror.ExecuteOptions{Concurrency: c.flags.concurrency, RateLimit: c.rate,
 		Piecemeal: delivery.Rest(c.carried, plan.Absent()) != nil, Progress: c.out.Progress("copying")}
 	if err := plan.Execute(ctx, opts); err != nil {
-		return fmt.Errorf("mirror to %s: %w", to, c.explainAbsent(err))
+		return fmt.Errorf("%s: %w", c.doing(to), c.explainAbsent(err))
 	}
 	c.warnDamaged(c.found)
 	return nil
+}
+
+// doing says of errors what was under way.
+func (c *copying) doing(to artifact.Location) string {
+	if c.stays {
+		return "import"
+	}
+	return "mirror to " + to.String()
 }
 
 // copyToMedia carries out a plan onto media and makes sure that it can be taken
@@ -220,6 +255,9 @@ func (c *copying) copyToMedia(ctx context.Context, plan *mirror.Plan, media *mir
 	}
 	if err := delivery.PackStart(ctx, media, to.Path, opts != nil); err != nil {
 		return err
+	}
+	if c.stays {
+		return nil
 	}
 	if c.flags.noReadback {
 		if media.Unread() {
@@ -343,7 +381,7 @@ func (c *copying) destination(ctx context.Context) (mirror.Destination, func() e
 		dst, err := mirror.Peek(c.to.Path)
 		return dst, nothing, err
 	}
-	m, err := c.openMedia(ctx, c.to, mirror.MediaOptions{})
+	m, err := c.openMedia(ctx, c.to, mirror.MediaOptions{Stays: c.stays})
 	if err != nil {
 		return nil, nothing, err
 	}

@@ -118,6 +118,9 @@ func (c *copying) explainAbsent(err error) error {
 			errs = append(errs, fmt.Errorf("%s builds on %s, %s", f.Name, ui.Value(b.Name), b.Digest))
 		}
 	}
+	if c.stays {
+		return withHint(errors.Join(errs...), "import what it builds on first, or together with it: sealift import MEDIA MEDIA")
+	}
 	return errors.Join(errs...)
 }
 

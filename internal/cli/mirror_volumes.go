@@ -37,9 +37,9 @@ type volumes struct {
 
 // runVolumes makes the set and writes its volumes, or the one that was asked for.
 func (c *copying) runVolumes(ctx context.Context, follow *mirror.Document) error {
-	plan, err := mirror.NewPlan(ctx, mirror.Empty(), c.items, mirror.PlanOptions{Sites: c.sites})
+	plan, err := c.plan(ctx, mirror.Empty(), mirror.PlanOptions{})
 	if err != nil {
-		return explainPlatform(err)
+		return err
 	}
 	v := &volumes{copying: c, plan: plan}
 	if v.tools, err = c.tools(plan); err != nil {

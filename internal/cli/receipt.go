@@ -123,7 +123,7 @@ func (a *app) receipt(ctx context.Context, f receiptFlags) error {
 		return err
 	}
 	if f.dryRun {
-		if doc.Receipt, err = home.Receipt(opts); err == nil {
+		if doc.Receipt, err = home.Receipt(ctx, opts); err == nil {
 			_, err = doc.Receipt.Statement() // which could be refused
 		}
 		if err != nil {
@@ -161,7 +161,7 @@ func (a *app) receipt(ctx context.Context, f receiptFlags) error {
 func receiptFailed(err error) error {
 	switch {
 	case errors.Is(err, site.ErrAudit):
-		return withHint(err, "see with sealift audit verify what the log says of itself; keep a copy of the site's home as it is now, and ask who had access to it")
+		return withHint(err, "see where: sealift audit verify; keep a copy of the site's home as it is now, and ask who had access to it")
 	case errors.Is(err, site.ErrNotFound):
 		return withHint(err, "a receipt is about releases that were accepted; see what was: sealift audit show")
 	}
@@ -210,7 +210,7 @@ func readReceipt(path string, keys []*signer.Key) (receiptDoc, error) {
 
 // verifyReceipt is verify for a receipt.
 func (a *app) verifyReceipt(path string, f verifyFlags) error {
-	if f.policy != "" || !f.signatures || f.dryRun || len(f.platforms)+len(f.repair) > 0 {
+	if f.policy != "" || f.identityFlags.given() || !f.signatures || f.dryRun || len(f.platforms)+len(f.repair) > 0 {
 		return withHint(usagef("%s is a receipt, of which the signature is verified and nothing else; it takes --key only", path), "sealift verify %s --key site.pub", path)
 	}
 	if len(f.keys) == 0 {
@@ -279,7 +279,7 @@ func (d receiptDoc) text(w io.Writer) {
 	}
 	line("audit log", "entry %d, %s", r.Audit.Seq, r.Audit.Digest)
 	for _, rel := range r.Accepted {
-		acceptedText(&b, rel)
+		releaseText(&b, rel)
 	}
 	for _, in := range r.Instances {
 		instanceText(&b, in)
@@ -287,14 +287,14 @@ func (d receiptDoc) text(w io.Writer) {
 	_, _ = io.WriteString(w, b.String())
 }
 
-func acceptedText(w io.Writer, r receipt.Release) {
-	fmt.Fprintf(w, "accepted %s %s\n  %s, by entry %d of the log", r.ID, r.Version, stamp(r.Time), r.Entry)
+func releaseText(w io.Writer, r receipt.Release) {
+	fmt.Fprintf(w, "accepted %s %s\n  %s, by %s, entry %d of the log", r.ID, r.Version, stamp(r.Time), r.Event, r.Entry)
 	if r.Rule > 0 {
-		fmt.Fprintf(w, " and rule %d of policy %d", r.Rule, r.Policy)
+		fmt.Fprintf(w, ", rule %d of policy %d", r.Rule, r.Policy)
 	}
 	fmt.Fprintf(w, "\n  digest %s\n", r.Root)
-	for _, k := range r.Keys {
-		fmt.Fprintf(w, "  signed by key %s\n", k)
+	for _, s := range r.Signers {
+		fmt.Fprintf(w, "  signed by %s\n", ui.Value(s))
 	}
 	for _, s := range r.Signatures {
 		fmt.Fprintf(w, "  signature %s, %s\n", s.Layer, s.Form)

@@ -5,9 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
+	"github.com/sealift/sealift/artifact"
+	"github.com/sealift/sealift/internal/delivery"
 	"github.com/sealift/sealift/internal/site"
 )
 
@@ -17,8 +20,9 @@ func newRollback(a *app) *cobra.Command {
 		Use:   "rollback INSTANCE [REVISION]",
 		Short: "Return an instance to an earlier revision",
 		Long: `rollback brings an instance back to the revision before, or to the one given, exactly
-as it was rendered then, from this machine's own records. Data is not touched. It
-becomes a revision of its own, so that it can be undone by another.`,
+as it was rendered then, from this machine's own records. Images that the engine has
+lost are pulled from the site's library. Data is not touched. It becomes a revision of
+its own, so that it can be undone by another.`,
 		Example: "  sealift rollback shop\n  sealift rollback shop 1 --yes",
 		Args:    args(1, 2, "an instance and perhaps a revision"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -51,7 +55,12 @@ func (a *app) rollback(ctx context.Context, instance string, revision int, f del
 	} else if err != nil {
 		return fmt.Errorf("rollback: %w", err)
 	}
-	return a.planAndAct(ctx, plan, nil, f, func() error {
+	return a.planAndAct(ctx, plan, nil, f, func() (err error) {
+		stop, err := a.answerAgain(ctx, home, plan)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, stop()) }()
 		opts.Expect = plan.Revision
 		r, err := home.Rollback(ctx, instance, opts)
 		if err != nil {
@@ -59,4 +68,30 @@ func (a *app) rollback(ctx context.Context, instance string, revision int, f del
 		}
 		return a.reportRevision("rolledBack", r)
 	})
+}
+
+// answerAgain has a registry answer for the images of a plan, where the library has them
+// and nothing answers there: the engine may have lost them.
+func (a *app) answerAgain(ctx context.Context, home *site.Home, p *site.Plan) (stop func() error, err error) {
+	nothing := func() error { return nil }
+	repository := ""
+	for _, c := range p.Changes {
+		if c.Image != "" {
+			repository, _, _ = strings.Cut(c.Image, "@")
+		}
+	}
+	address, _, _ := strings.Cut(repository, "/")
+	if p.Unchanged || !loopback(address) {
+		return nothing, nil
+	}
+	loc := artifact.Location{Place: artifact.PlaceLibrary, Repository: p.App.ID, Digest: p.Root}
+	if _, err := delivery.FindLibrary(ctx, home.LibraryDir(), loc); err != nil {
+		return nothing, ctx.Err() // the engine is likely to have them
+	}
+	stop, err = a.answer(ctx, address, repository, p.Root, delivery.LibraryCatalog(home.LibraryDir()))
+	if errors.Is(err, delivery.ErrElsewhere) {
+		a.out.Warn("%v; images that the engine has lost cannot be pulled", err)
+		return nothing, nil
+	}
+	return stop, err
 }

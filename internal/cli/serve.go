@@ -26,10 +26,11 @@ const defaultListen = "127.0.0.1:5050"
 func newServe(a *app) *cobra.Command {
 	listen := defaultListen
 	cmd := &cobra.Command{
-		Use:   "serve MEDIA…",
-		Short: "Serve media as a registry, in place",
-		Long: `serve answers as a read-only OCI registry with what is on the media. Nothing is
-copied and nothing is written; read-only mounts work. A repository
+		Use:   "serve [MEDIA…]",
+		Short: "Serve the library or media as a registry, in place",
+		Long: `serve answers as a read-only OCI registry with what is in the site's library, or on
+the media given. Nothing is copied and nothing is written; read-only mounts work. What
+is imported into the library meanwhile is served too. A repository
 registry.example.com/shop on the media is pulled as ADDRESS/registry.example.com/shop,
 or as ADDRESS/shop where that is unambiguous; a port is written HOST__PORT.
 
@@ -38,8 +39,7 @@ on, whichever they are in.
 
 What is damaged is never served as good: manifests are checked before they are sent,
 and a blob that turns out wrong while it is first read ends the connection.`,
-		Example: "  sealift serve /media/usb\n  docker pull 127.0.0.1:5050/registry.example.com/shop@sha256:…",
-		Args:    args(1, -1, "one or more directories"),
+		Example: "  sealift serve\n  sealift serve /media/usb\n  docker pull 127.0.0.1:5050/registry.example.com/shop@sha256:…",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.serve(cmd.Context(), args, listen)
 		},
@@ -55,18 +55,17 @@ func (a *app) serve(ctx context.Context, refs []string, listen string) error {
 	if !a.plainHTTP && !loopback(listen) {
 		return usagef("%s is reachable from other machines, and the registry speaks plain HTTP; pass --plain-http to agree", listen)
 	}
-	l, dirs, err := openAll(refs)
+	source, err := a.served(ctx, refs)
 	if err != nil {
 		return err
 	}
-	lacks, err := a.tellLacks(ctx, l, dirs)
-	if err != nil {
-		return err
-	}
-	media := strings.Join(dirs, " ")
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", listen)
 	if err != nil {
-		return withHint(fmt.Errorf("serve: %w", err), "choose another address: sealift serve %s --listen 127.0.0.1:5051", directories(dirs))
+		return withHint(fmt.Errorf("serve: %w", err), "choose another address: %s --listen 127.0.0.1:5051", strings.Join(append([]string{"sealift serve"}, refs...), " "))
+	}
+	names, err := source.catalog.Repositories(ctx)
+	if err != nil {
+		return errors.Join(err, listener.Close())
 	}
 	address := listener.Addr().String()
 	doc := struct {
@@ -77,12 +76,12 @@ func (a *app) serve(ctx context.Context, refs []string, listen string) error {
 		Repositories []string `json:"repositories"`
 		// Lacks tells of artifacts that are not whole.
 		Lacks []lack `json:"lacks,omitempty"`
-	}{Type: "serving", Address: address, Media: media, MediaDirs: dirs, Repositories: []string{}, Lacks: lacks}
-	for _, name := range l.Repositories() {
+	}{"serving", address, strings.Join(source.dirs, " "), source.dirs, []string{}, source.lacks}
+	for _, name := range names {
 		doc.Repositories = append(doc.Repositories, registry.URLName(name))
 	}
 	err = a.out.Result(doc, func(w io.Writer) {
-		fmt.Fprintf(w, "serving %s at http://%s\n", media, address)
+		fmt.Fprintf(w, "serving %s at http://%s\n", source.name, address)
 		for _, name := range doc.Repositories {
 			fmt.Fprintf(w, "  %s/%s\n", address, name)
 		}
@@ -90,11 +89,36 @@ func (a *app) serve(ctx context.Context, refs []string, listen string) error {
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
-	if err := delivery.Serve(ctx, listener, l, slog.New(a.out.Handler())); err != nil {
+	if err := delivery.Serve(ctx, listener, source.catalog, slog.New(a.out.Handler())); err != nil {
 		return fmt.Errorf("serve: %w", err)
 	}
 	a.out.Message("stopped")
 	return nil
+}
+
+// served is what a registry answers with.
+type served struct {
+	name    string
+	dirs    []string
+	catalog registry.Catalog
+	lacks   []lack // of media
+}
+
+// served opens media, or the library where none is named.
+func (a *app) served(ctx context.Context, refs []string) (served, error) {
+	if len(refs) == 0 {
+		home, err := a.openState()
+		if err != nil {
+			return served{}, err
+		}
+		return served{"the library, " + home.LibraryDir() + ",", []string{home.LibraryDir()}, delivery.LibraryCatalog(home.LibraryDir()), nil}, nil
+	}
+	l, dirs, err := openAll(refs)
+	if err != nil {
+		return served{}, err
+	}
+	lacks, err := a.tellLacks(ctx, l, dirs)
+	return served{strings.Join(dirs, " "), dirs, delivery.Catalog(l), lacks}, err
 }
 
 // lack says what is not there of an artifact, for the reason that media gives.

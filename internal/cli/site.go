@@ -2,21 +2,17 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-	"oras.land/oras-go/v2/errdef"
 
 	"github.com/sealift/sealift/artifact"
-	"github.com/sealift/sealift/internal/delivery"
 	"github.com/sealift/sealift/internal/site"
 	"github.com/sealift/sealift/internal/target"
 	"github.com/sealift/sealift/internal/target/compose"
@@ -100,6 +96,10 @@ func (a *app) enginePlatform(ctx context.Context) (ocispec.Platform, error) {
 
 // reportStep tells the person of one step of a change.
 func (a *app) reportStep(e target.Event) {
+	if e.Type == site.EventWarning {
+		a.out.Warn("%s", e.Message)
+		return
+	}
 	text := string(e.Type)
 	if e.Component != "" {
 		text = e.Component + ": " + text
@@ -108,122 +108,6 @@ func (a *app) reportStep(e target.Event) {
 		text += " " + shortImage(e.Message)
 	}
 	a.out.Message("%s", text)
-}
-
-// deliveryFlags are what install and upgrade share.
-type deliveryFlags struct {
-	keys      []string
-	version   string
-	set       []string
-	values    string
-	registry  string
-	downgrade bool
-	yes       bool
-	dryRun    bool
-}
-
-// deliver verifies the release at ref, makes sure that a registry answers for its
-// images, and calls use. The registry stops when use returns: what the engine
-// pulled it keeps.
-func (a *app) deliver(ctx context.Context, ref string, f deliveryFlags, use func(site.Delivery, *firstTrust) error) (err error) {
-	found, err := a.choose(ctx, ref, f.version)
-	if err != nil {
-		return err
-	}
-	r, first, err := a.verifyForSite(ctx, found, f.keys)
-	if err != nil {
-		return a.recordRefusal(ctx, found, f, err)
-	}
-	for _, key := range r.Evidence.Keys() {
-		a.out.Message("%s %s is signed by key %s", r.App.Template.ID, r.App.Template.Version, key)
-	}
-	if err := a.verifyBytes(ctx, r); err != nil {
-		return a.recordRefusal(ctx, found, f, err)
-	}
-	proof, err := json.Marshal(r.Evidence)
-	if err != nil {
-		return err
-	}
-	repository, stop, err := a.finder().Images(ctx, r, f.registry, slog.New(a.out.Handler()))
-	if err != nil {
-		return withHint(err, "if another sealift is installing, wait for it; else stop what answers there, or choose --registry 127.0.0.1:PORT")
-	}
-	defer func() { err = errors.Join(err, stop()) }()
-	d := site.Delivery{Release: r.Release, Repository: r.Repository, Images: map[string]string{}, Evidence: proof, Signers: r.Evidence.Keys()}
-	if r.Evidence.Decision != nil {
-		d.Policy = r.Evidence.Decision.Policy
-	}
-	for key, image := range r.Images {
-		d.Images[key] = repository + "@" + image.Digest.String()
-	}
-	err = use(d, first)
-	if errors.Is(err, site.ErrRefused) {
-		return a.recordRefusal(ctx, found, f, err)
-	}
-	return err
-}
-
-// choose finds the release to install at ref.
-func (a *app) choose(ctx context.Context, ref, version string) (delivery.Found, error) {
-	list, err := a.find(ctx, ref)
-	if err != nil {
-		return delivery.Found{}, err
-	}
-	found, err := delivery.Choose(ctx, list, version)
-	var several *delivery.SeveralError
-	var other *delivery.VersionError
-	switch {
-	case errors.As(err, &several):
-		return found, nameOne(ref, several)
-	case errors.As(err, &other):
-		return found, withHint(fmt.Errorf("%s: %w", ref, err), "install one of these: --version %s", other.Have[0])
-	case errors.Is(err, artifact.ErrNotRelease):
-		return found, withHint(fmt.Errorf("%s: %w", ref, err), "see what is there: sealift inspect %s", ref)
-	}
-	return found, err
-}
-
-// verifyBytes reads all of a release on media that is for the engine, before
-// anything is made of it: an engine that pulls a damaged layer tries again and again
-// and cannot say why. What media says of itself is not signed, so it says nothing
-// about what has to be there; it only explains what is not. What comes from a
-// registry the engine verifies as it pulls.
-func (a *app) verifyBytes(ctx context.Context, r *delivery.Release) error {
-	if r.Media == nil {
-		return nil
-	}
-	runs, err := a.enginePlatform(ctx)
-	if err != nil {
-		return err
-	}
-	platforms := delivery.HostPlatforms(r.App.Template, runs)
-	sum, err := delivery.VerifyBytes(ctx, r.Found, mirror.VerifyOptions{Platforms: platforms, Progress: a.out.Progress("verifying")})
-	var damage *mirror.DamageError
-	switch {
-	case errors.As(err, &damage) && len(damage.Corrupt)+len(damage.Unreadable) == 0:
-		return lacking(r, platforms, damage.Missing, err)
-	case err != nil:
-		return err
-	}
-	a.out.Message("%d blobs, %s, all good", sum.Manifests+sum.Blobs, ui.Bytes(sum.Bytes))
-	return nil
-}
-
-// lacking says where the rest of a release is that media lacks, when its label tells;
-// else it is missing, which is damage.
-func lacking(r *delivery.Release, platforms []ocispec.Platform, lacks []ocispec.Descriptor, damage error) error {
-	carried := delivery.CarriedOf(r.Found)
-	reason := carried.Explain(lacks, platforms)
-	if unread := labelErrors(r.Media); reason == "" && len(unread) > 0 {
-		return unexplained(damage, unread, true)
-	} else if reason == "" {
-		return damage
-	}
-	err := fmt.Errorf("%s: not on this media: %s, %s: %w", r.Name, count(len(lacks), "blob"), ui.Value(reason), errdef.ErrNotFound)
-	if carried.Set == nil && len(carried.Base) == 0 {
-		return withHint(err, "bring media that is made for it: sealift mirror REF DISK --platform %s", mirror.FormatPlatform(platforms[0]))
-	}
-	return withHint(err, "bring the rest onto one disk first: sealift mirror %s DISK", typed(r.Media))
 }
 
 // explainPlan shows what a change will do, before it is agreed to.
@@ -307,47 +191,6 @@ func addressText(ad target.Address) string {
 	return fmt.Sprintf("127.0.0.1:%d (%s)", ad.HostPort, ad.Protocol)
 }
 
-// planAndAct shows a plan and, once it is agreed to, acts.
-func (a *app) planAndAct(ctx context.Context, p *site.Plan, first *firstTrust, f deliveryFlags, act func() error) error {
-	explain := func(w io.Writer) {
-		explainPlan(w, p)
-		if first != nil {
-			fmt.Fprintf(w, "trusts the key %s for %s from now on\n", first.Key, first.ID)
-		}
-	}
-	if f.dryRun {
-		return a.out.Result(struct {
-			Type string `json:"type"`
-			*site.Plan
-			Trusts *firstTrust `json:"trusts,omitempty"`
-		}{"plan", p, first}, explain)
-	}
-	agreed := func() error {
-		if err := a.remember(ctx, first); err != nil {
-			return err
-		}
-		return act()
-	}
-	if f.yes && a.format == string(ui.JSON) {
-		return agreed()
-	} else if p.Unchanged {
-		return act()
-	}
-	var b strings.Builder
-	explain(&b)
-	for line := range strings.Lines(b.String()) {
-		if f.yes {
-			a.out.Message("%s", strings.TrimRight(line, "\n"))
-		} else {
-			a.out.Question("%s", strings.TrimRight(line, "\n")) // nobody agrees to what is not shown
-		}
-	}
-	if err := a.confirm(ctx, f.yes, "Go on?"); err != nil {
-		return err
-	}
-	return agreed()
-}
-
 // showLogs shows the last lines of the component that kept a change from
 // succeeding, where there are any.
 func (a *app) showLogs(err error) error {
@@ -367,7 +210,7 @@ func siteExitCode(err error) int {
 	switch {
 	case errors.As(err, new(*site.ValuesError)), errors.As(err, &refused) && refused.Reason == site.RefusedName:
 		return exitUsage
-	case errors.Is(err, site.ErrNotFound), errors.Is(err, site.ErrNotInstalled), errors.Is(err, artifact.ErrNotRelease):
+	case errors.Is(err, site.ErrNotFound), errors.Is(err, site.ErrNotInstalled), errors.Is(err, artifact.ErrNotRelease), errors.Is(err, artifact.ErrNotPolicy):
 		return exitNotFound
 	case errors.Is(err, site.ErrRefused):
 		return exitRefused
@@ -417,6 +260,14 @@ func refusedHint(r *site.RefusedError) string {
 		return "ask the vendor which of the two is theirs; what was accepted is in trust.json of the site's home"
 	case site.RefusedMoved:
 		return fmt.Sprintf("see what was done: sealift history %s; then run the same command again", r.Instance)
+	case site.RefusedPolicyGone:
+		return "put policy.yaml back into the site's home from a copy; or, to begin anew, write one with a version higher than that"
+	case site.RefusedPolicyOlder:
+		return "if it is meant, raise the version in policy.yaml above that; if not, somebody has brought an old policy back: see with sealift audit show what was done here"
+	case site.RefusedPolicyVersion:
+		return "ask who publishes the policy for an update with a higher version; see what is in use: sealift policy list"
+	case site.RefusedPolicyMoved:
+		return "run the same command again: the policy that stands there now has to accept the update"
 	case site.RefusedRevision:
 		return "see what there is to go back to: sealift history " + r.Instance
 	}

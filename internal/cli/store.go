@@ -11,13 +11,18 @@ import (
 	"github.com/sealift/sealift/artifact"
 	"github.com/sealift/sealift/internal/delivery"
 	"github.com/sealift/sealift/internal/layout"
+	"github.com/sealift/sealift/internal/site"
 	"github.com/sealift/sealift/internal/ui"
 	"github.com/sealift/sealift/mirror"
 )
 
-// finder finds artifacts with the person's own credentials.
+// finder finds artifacts with the person's own credentials, and in the site's library.
 func (a *app) finder() delivery.Finder {
-	return delivery.Finder{Open: func(name string) (delivery.Store, error) { return a.client.Repository(name) }}
+	f := delivery.Finder{Open: func(name string) (delivery.Store, error) { return a.client.Repository(name) }}
+	if home, err := a.homeDir(); err == nil {
+		f.Library = site.LibraryDir(home)
+	}
+	return f
 }
 
 // location reads a REF of the command line.
@@ -28,10 +33,18 @@ func location(ref string) (artifact.Location, error) {
 		return loc, withHint(usagef("%q is neither a registry nor a directory", ref), "write ./%s for a directory", ref)
 	case err != nil:
 		return loc, usagef("%v", err)
-	case loc.Place == artifact.PlaceLibrary:
-		return loc, withHint(usagef("%q is neither a registry nor a directory", ref), "write ./%s for a directory, or HOST/%s for a registry", ref, ref)
 	}
 	return loc, nil
+}
+
+// notInLibrary is the error of a word that names nothing in the library; where there is
+// none, who typed it meant something else.
+func notInLibrary(ref string, err error) error {
+	advice := fmt.Sprintf("write ./%s for a directory, or HOST/%s for a registry", ref, ref)
+	if errors.Is(err, delivery.ErrNoLibrary) {
+		return withHint(usagef("%q is neither a registry nor a directory", ref), "%s", advice)
+	}
+	return withHint(err, "see what the library has: sealift list; %s", advice)
 }
 
 // isWord reports whether ref begins with a word that is no host and no path.
@@ -56,6 +69,8 @@ func (a *app) find(ctx context.Context, ref string) ([]delivery.Found, error) {
 	switch {
 	case errors.As(err, &noTag):
 		return nil, withHint(&usageError{err.Error()}, "add one, as %s:1.0.0", loc)
+	case errors.Is(err, errdef.ErrNotFound) && loc.Place == artifact.PlaceLibrary:
+		return nil, notInLibrary(ref, err)
 	case errors.Is(err, errdef.ErrNotFound) && loc.Place == artifact.PlaceMedia && loc.Repository == "" && loc.Reference() == "":
 		return nil, nothingFinished([]string{loc.Path})
 	case errors.Is(err, errdef.ErrNotFound) && loc.Place == artifact.PlaceMedia:
@@ -85,12 +100,15 @@ func (a *app) findOne(ctx context.Context, ref string) (delivery.Found, error) {
 // nameOne asks for one of several.
 func nameOne(ref string, several *delivery.SeveralError) error {
 	err := usagef("%s holds several: %s", ref, strings.Join(several.Names, ", "))
-	media, mediaErr := artifact.ParseLocation(ref)
+	place, placeErr := artifact.ParseLocation(ref)
+	if placeErr == nil && place.Place == artifact.PlaceLibrary {
+		return withHint(err, "name one; see their ids and versions: sealift list")
+	}
 	one, nameErr := artifact.ParseLocation(several.Names[0])
-	if mediaErr != nil || nameErr != nil {
+	if placeErr != nil || nameErr != nil {
 		return err // cannot be: they were found
 	}
-	one.Place, one.Path = artifact.PlaceMedia, media.Path
+	one.Place, one.Path = artifact.PlaceMedia, place.Path
 	return withHint(err, "name one, as %s", one)
 }
 

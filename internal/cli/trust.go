@@ -21,11 +21,13 @@ import (
 type trustFlags struct {
 	keys   []string
 	policy string
+	identityFlags
 }
 
-// trustFlagSet adds --key and --policy.
+// trustFlagSet adds --key, those of an identity, and --policy.
 func trustFlagSet(cmd *cobra.Command, f *trustFlags) {
 	keyFlag(cmd, &f.keys)
+	identityFlagSet(cmd, &f.identityFlags)
 	cmd.Flags().StringVar(&f.policy, "policy", "", "accept what the policy in `FILE` accepts")
 	_ = cmd.MarkFlagFilename("policy", "yaml", "yml")
 }
@@ -35,9 +37,23 @@ func (a *app) trust(f trustFlags) (delivery.Trust, error) {
 	if len(f.keys) > 0 && f.policy != "" {
 		return delivery.Trust{}, withHint(usagef("--key and --policy exclude each other"), "add the key to the policy: sealift policy add --key %s --for ID", f.keys[0])
 	}
+	if f.given() && f.policy != "" {
+		return delivery.Trust{}, withHint(usagef("--certificate-identity and --policy exclude each other"), "add the identity to the policy, see: sealift policy add --help")
+	}
 	keys, err := loadKeys(f.keys)
-	if err != nil || f.policy == "" {
-		return delivery.Trust{Keys: keys}, err
+	if err != nil {
+		return delivery.Trust{}, err
+	}
+	id, err := f.load()
+	if err != nil {
+		return delivery.Trust{}, err
+	}
+	trust := delivery.Trust{Keys: keys}
+	if id != nil {
+		trust.Identities = []signer.Identity{*id}
+	}
+	if f.policy == "" {
+		return trust, nil
 	}
 	data, err := readFile(f.policy, signer.MaxPolicyBytes)
 	if err != nil {
@@ -48,7 +64,7 @@ func (a *app) trust(f trustFlags) (delivery.Trust, error) {
 }
 
 // siteTrust is the policy of the site, nobody where there is none, or no home.
-func (a *app) siteTrust() (delivery.Trust, error) {
+func (a *app) siteTrust(ctx context.Context) (delivery.Trust, error) {
 	if _, err := a.homeDir(); err != nil {
 		return delivery.Trust{}, nil //nolint:nilerr // no home, no policy
 	}
@@ -56,7 +72,7 @@ func (a *app) siteTrust() (delivery.Trust, error) {
 	if err != nil {
 		return delivery.Trust{}, err
 	}
-	p, _, err := home.Policy()
+	p, _, err := home.Policy(ctx)
 	if errors.Is(err, fs.ErrNotExist) {
 		return delivery.Trust{}, nil
 	}
@@ -80,7 +96,12 @@ type firstTrust struct {
 	rule signer.RuleToAdd
 }
 
-// verifyForSite verifies a release before it is installed. The policy decides where
+// text tells the person what is to be trusted.
+func (t *firstTrust) text() string {
+	return fmt.Sprintf("trusts the key %s for %s from now on", t.Key, t.ID)
+}
+
+// verifyForSite verifies a release before it is imported or installed. The policy decides where
 // one of its rules is for the release; a key that was given must then be among those
 // who signed. Where none is, the key decides, and a rule for it is to be added once the
 // person has agreed.
@@ -89,7 +110,7 @@ func (a *app) verifyForSite(ctx context.Context, f delivery.Found, keyFiles []st
 	if err != nil {
 		return nil, nil, err
 	}
-	trust, err := a.siteTrust()
+	trust, err := a.siteTrust(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -113,7 +134,7 @@ func (a *app) verifyForSite(ctx context.Context, f delivery.Found, keyFiles []st
 		}
 		trust = delivery.Trust{Keys: keys}
 	case trust.Policy == nil:
-		return nil, nil, withHint(usagef("installing and upgrading want --key FILE, the vendor's public key, or a policy"),
+		return nil, nil, withHint(usagef("nothing says whose signatures count: want --key FILE, the vendor's public key, or a policy"),
 			"ask the vendor for the key, over another way than this media; a key found on the media proves nothing")
 	}
 	r, err := delivery.Verify(ctx, f, trust)
@@ -147,7 +168,7 @@ func (a *app) signedToo(r *delivery.Release, keys []*signer.Key) error {
 	if len(keys) == 0 {
 		return nil
 	}
-	return withHint(fmt.Errorf("%s: the policy accepts it as signed by %s, and not by the key given (%s): %w", r.Name, strings.Join(r.Evidence.Decision.Keys, ", "), keys[0], signer.ErrNotAccepted),
+	return withHint(fmt.Errorf("%s: the policy accepts it as signed by %s, and not by the key given (%s): %w", r.Name, strings.Join(r.Evidence.Decision.Signers(), ", "), keys[0], signer.ErrNotAccepted),
 		"leave out --key, or see the policy with: sealift policy list")
 }
 

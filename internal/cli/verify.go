@@ -40,6 +40,11 @@ as a policy wants it, by default the site's (see sealift policy --help), and
 then reads every byte it reaches and compares it with its digest. All damage is
 found, not only the first. It needs no network for media, and writes nothing.
 
+Who signs with a certificate in place of a key is accepted by name: by subject, and by
+the issuer that vouches for it. --trusted-root is the trusted_root.json of their
+sigstore, which you need over another way than the media, as a key. When the certificate
+was valid does not matter, but that it was as of the time a log or a timestamp proves.
+
 Media that carries some platforms only, a delta, or one volume of several says so
 itself: what is absent for such a reason is summed up, and is no damage. Several
 DIR are read as one: the volumes of a set, a delta and what it builds on, or copies.
@@ -55,6 +60,8 @@ the same command continues it.
 RECEIPT is a file that a site made with sealift receipt: that the site's key signed it
 is verified, and what it says is shown.`,
 		Example: "  sealift verify /media/usb --key cosign.pub\n  sealift verify /media/usb --signatures=false\n" +
+			"  sealift verify /media/usb --certificate-identity release@example.com --certificate-oidc-issuer https://accounts.example.com \\\n" +
+			"    --trusted-root trusted_root.json\n" +
 			"  sealift verify /media/usb --key cosign.pub --repair registry.example.com/shop --repair /media/other\n" +
 			"  sealift verify receipt.json --key site.pub",
 		Args: args(1, -1, "one REF, or directories"),
@@ -77,6 +84,9 @@ type verified struct {
 	Blobs    int              `json:"blobs"`
 	Bytes    int64            `json:"bytes"`
 	Evidence *signer.Evidence `json:"evidence,omitempty"`
+	// Superseded is the version of an update of the policy that is of no use any more,
+	// so that its signatures were not asked for; 0 for anything else.
+	Superseded int `json:"superseded,omitempty"`
 	// Platforms are those that media says it carries, none for all.
 	Platforms []string `json:"platforms,omitempty"`
 	// Absent sums up what is not there for a reason, by the reason that media gives.
@@ -129,7 +139,7 @@ func (a *app) verify(ctx context.Context, refs []string, f verifyFlags) error {
 	}
 	trust, err := a.trust(f.trustFlags)
 	if err == nil && f.signatures && !trust.Any() {
-		trust, err = a.siteTrust()
+		trust, err = a.siteTrust(ctx)
 	}
 	if err != nil {
 		return err
@@ -143,7 +153,7 @@ func (a *app) verify(ctx context.Context, refs []string, f verifyFlags) error {
 	if len(refs) > 1 && len(f.repair) > 0 {
 		return withHint(usagef("--repair mends one directory at a time, got %d", len(refs)), "sealift verify %s --repair SRC", refs[0])
 	}
-	sources, err := a.repairSources(refs[0], f.repair)
+	sources, err := a.repairSources(ctx, refs[0], f.repair)
 	if err != nil {
 		return err
 	}
@@ -191,9 +201,20 @@ func (v verification) text(w io.Writer) {
 			for _, key := range v.Evidence.Keys() {
 				fmt.Fprintf(w, "  signed by key %s\n", key)
 			}
-			if d := v.Evidence.Decision; d != nil {
-				fmt.Fprintf(w, "  accepted by rule %d of the policy, for %s\n", d.Rule, d.ID)
+			for _, c := range v.Evidence.Certificates() {
+				printCertificate(w, c)
 			}
+			for _, a := range v.Evidence.Attestations {
+				fmt.Fprintf(w, "  attested %s by %s\n", ui.Value(a.Type), ui.Value(a.Signer()))
+			}
+			if d := v.Evidence.Decision; d != nil && d.Rule > 0 {
+				fmt.Fprintf(w, "  accepted by rule %d of the policy, for %s\n", d.Rule, d.ID)
+			} else if d != nil {
+				fmt.Fprintln(w, "  accepted as an update of the policy")
+			}
+		}
+		if v.Superseded > 0 {
+			fmt.Fprintf(w, "  an update to version %d of the policy, which is in use or older: its signatures were not looked at\n", v.Superseded)
 		}
 		fmt.Fprintf(w, "  %d blobs, %s, all good\n", v.Blobs, ui.Bytes(v.Bytes))
 		if len(v.Platforms) > 0 {
@@ -263,9 +284,13 @@ func (c check) one(ctx context.Context, f delivery.Found) (verified, *mirror.Dam
 	}
 	var failed []error
 	if c.signatures {
-		evidence, err := delivery.VerifySignature(ctx, f, c.trust)
+		version, superseded, err := c.trust.Superseded(ctx, f)
+		if superseded {
+			v.Superseded = version
+		} else if err == nil {
+			v.Evidence, err = delivery.VerifySignature(ctx, f, c.trust)
+		}
 		failed = append(failed, err)
-		v.Evidence = evidence
 	}
 	// A name that contradicts the signed content is found here too.
 	release, err := delivery.ReadRelease(ctx, f)
@@ -334,13 +359,16 @@ func (c check) carried(f delivery.Found) delivery.Carried {
 }
 
 // repairSources opens what --repair names.
-func (a *app) repairSources(ref string, names []string) (sources []mirror.RepairSource, err error) {
+func (a *app) repairSources(ctx context.Context, ref string, names []string) (sources []mirror.RepairSource, err error) {
 	if len(names) == 0 {
 		return nil, nil
 	}
 	to, err := location(ref)
 	if err != nil {
 		return nil, err
+	}
+	if to.Place == artifact.PlaceLibrary {
+		return nil, withHint(usagef("--repair mends a directory, got %q", ref), "the library's: sealift verify %s --repair SRC", directory(a.finder().Library))
 	}
 	if to.Place != artifact.PlaceMedia {
 		return nil, withHint(usagef("--repair mends media, and %s is in a registry", ref), "copy it there again: sealift mirror --check SRC %s", to.Repository)
@@ -351,10 +379,15 @@ func (a *app) repairSources(ref string, names []string) (sources []mirror.Repair
 			return nil, err
 		}
 		source := mirror.RepairSource{Name: name}
-		if from.Place == artifact.PlaceMedia {
-			// By digest, whatever it is called there.
+		switch from.Place { // by digest, whatever it is called there
+		case artifact.PlaceMedia:
 			source.Store, err = delivery.OpenMedia(from.Path)
-		} else {
+		case artifact.PlaceLibrary:
+			if _, err := a.find(ctx, name); err != nil {
+				return nil, err
+			}
+			source.Store, err = delivery.OpenMedia(a.finder().Library)
+		default:
 			source.Store, err = a.client.Repository(from.Repository)
 		}
 		if err != nil {

@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -22,6 +23,7 @@ import (
 	"github.com/sealift/sealift/artifact"
 	"github.com/sealift/sealift/internal/delivery"
 	"github.com/sealift/sealift/internal/layout"
+	"github.com/sealift/sealift/mirror"
 	"github.com/sealift/sealift/signer"
 )
 
@@ -272,7 +274,7 @@ func TestDamagedSignature(t *testing.T) {
 	}
 }
 
-func TestImages(t *testing.T) {
+func TestAnswer(t *testing.T) {
 	t.Parallel()
 	m := newMedia(t)
 	s := newSigner(t)
@@ -289,31 +291,35 @@ func TestImages(t *testing.T) {
 	}
 	address := listener.Addr().String()
 	listener.Close()
-	repository, stop, err := delivery.Finder{}.Images(t.Context(), r, address, log)
-	if err != nil || repository != address+"/r.example__5000/a/shop" {
-		t.Fatalf("Images = %s, %v, want %s/r.example__5000/a/shop", repository, err, address)
+	repository, root := delivery.ImageRepository(r.Found, address), r.Found.Descriptor.Digest
+	if repository != address+"/r.example__5000/a/shop" {
+		t.Fatalf("ImageRepository = %s, want %s/r.example__5000/a/shop", repository, address)
 	}
-	url := "http://" + address + "/v2/r.example__5000/a/shop/manifests/" + r.Found.Descriptor.Digest.String()
+	stop, err := delivery.Finder{}.Answer(t.Context(), address, repository, root, delivery.Catalog(r.Media), log)
+	if err != nil {
+		t.Fatalf("Answer = %v", err)
+	}
+	url := "http://" + address + "/v2/r.example__5000/a/shop/manifests/" + root.String()
 	resp, err := http.Get(url)
 	if err != nil {
 		t.Fatal(err)
 	}
 	data, err := io.ReadAll(resp.Body)
 	resp.Body.Close()
-	if err != nil || artifact.Describe("", data).Digest != r.Found.Descriptor.Digest {
+	if err != nil || artifact.Describe("", data).Digest != root {
 		t.Errorf("GET %s = %q, %v, want the root", url, data, err)
 	}
 	// While it runs, others find the release there; a registry without it is
 	// told from one that has it.
 	other := delivery.Finder{Open: func(string) (delivery.Store, error) { return r.Store, nil }}
-	if again, end, err := other.Images(t.Context(), r, address, log); err != nil || again != repository || end() != nil {
-		t.Errorf("Images beside a registry with the release = %s, %v, want %s", again, err, repository)
+	if end, err := other.Answer(t.Context(), address, repository, root, nil, log); err != nil || end() != nil {
+		t.Errorf("Answer beside a registry with the release = %v", err)
 	}
 	empty := newMedia(t)
 	empty.release("r.example/till:1.0.0", "till", "1.0.0", nil)
 	wrong := delivery.Finder{Open: func(string) (delivery.Store, error) { return empty.find("")[0].Store, nil }}
-	if _, _, err := wrong.Images(t.Context(), r, address, log); !errors.Is(err, delivery.ErrElsewhere) {
-		t.Errorf("Images beside a registry without the release = %v, want %v", err, delivery.ErrElsewhere)
+	if _, err := wrong.Answer(t.Context(), address, repository, root, nil, log); !errors.Is(err, delivery.ErrElsewhere) {
+		t.Errorf("Answer beside a registry without the release = %v, want %v", err, delivery.ErrElsewhere)
 	}
 	if err := stop(); err != nil {
 		t.Errorf("stop = %v", err)
@@ -321,5 +327,83 @@ func TestImages(t *testing.T) {
 	if resp, err := http.Get(url); err == nil {
 		resp.Body.Close()
 		t.Error("the registry answers after stop")
+	}
+}
+
+// TestLibraryCatalog has releases come in while a registry answers from the library.
+func TestLibraryCatalog(t *testing.T) {
+	t.Parallel()
+	m := newMedia(t)
+	elsewhere := filepath.Join(t.TempDir(), "layout")
+	c := delivery.LibraryCatalog(elsewhere)
+	if names, err := c.Repositories(t.Context()); err != nil || len(names) > 0 {
+		t.Errorf("Repositories before there is a library = %v, %v", names, err)
+	}
+	if _, err := c.Repository(t.Context(), "r.example/shop"); !errors.Is(err, errdef.ErrNotFound) {
+		t.Errorf("Repository before there is a library = %v, want %v", err, errdef.ErrNotFound)
+	}
+	c = delivery.LibraryCatalog(m.dir)
+	for _, tag := range []string{"1.0.0", "1.1.0"} {
+		m.release("r.example/shop:"+tag, "shop", tag, nil)
+		repo, err := c.Repository(t.Context(), "r.example/shop")
+		if err != nil {
+			t.Fatalf("Repository = %v", err)
+		}
+		if _, err := repo.Resolve(t.Context(), tag); err != nil {
+			t.Errorf("Resolve of what has just come in = %v", err)
+		}
+	}
+	// Torn, it shows what it did.
+	if err := os.Rename(m.dir, elsewhere); err != nil {
+		t.Fatal(err)
+	}
+	repo, err := c.Repository(t.Context(), "r.example/shop")
+	if err != nil {
+		t.Fatalf("Repository of a library that is away = %v", err)
+	}
+	if err := repo.Tags(t.Context(), "", func(tags []string) error {
+		if len(tags) != 2 {
+			t.Errorf("Tags = %v, want both", tags)
+		}
+		return nil
+	}); err != nil {
+		t.Errorf("Tags = %v", err)
+	}
+}
+
+func TestCheckCarried(t *testing.T) {
+	t.Parallel()
+	m := newMedia(t)
+	s := newSigner(t)
+	m.release("r.example/shop:1.0.0", "shop", "1.0.0", s)
+	f := m.find("")[0]
+	evidence, err := delivery.VerifySignature(t.Context(), f, delivery.Trust{Keys: []*signer.Key{s.Key()}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	plan, err := mirror.NewPlan(t.Context(), mirror.Empty(), []mirror.Item{{Source: f.Store, Reference: f.Tag, Name: f.Name}}, mirror.PlanOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole := plan.Roots[0]
+	if err := delivery.CheckCarried(whole, evidence); err != nil {
+		t.Errorf("CheckCarried of all that is there = %v", err)
+	}
+	left := new(delivery.LeftBehindError)
+	for _, tt := range []struct {
+		name string
+		root mirror.Root
+	}{
+		{"without referrers", mirror.Root{Name: whole.Name, Descriptor: whole.Descriptor, Tags: whole.Tags}},
+		{"without tags", mirror.Root{Name: whole.Name, Descriptor: whole.Descriptor, Referrers: whole.Referrers}},
+	} {
+		if err := delivery.CheckCarried(tt.root, evidence); !errors.As(err, &left) || left.Name != whole.Name {
+			t.Errorf("%s: CheckCarried = %v, want a *LeftBehindError", tt.name, err)
+		}
+	}
+	evidence.Signatures = nil
+	evidence.Attestations = []signer.Attestation{{Manifest: ocispec.Descriptor{Digest: "sha256:other"}}}
+	if err := delivery.CheckCarried(whole, evidence); !errors.As(err, &left) || left.Digest != "sha256:other" {
+		t.Errorf("CheckCarried without an attestation that is wanted = %v, want a *LeftBehindError", err)
 	}
 }

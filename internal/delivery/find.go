@@ -3,7 +3,7 @@
 // and answers for its images while an engine pulls them.
 //
 // [Finder.Find] resolves a location to what it names; [Choose] and [Verify] make
-// a verified release of it; [Finder.Images] says where its images are pulled from.
+// a verified release of it; [Finder.Answer] answers where its images are pulled from.
 // [Gather] and [Items] say what a copy is of, and under which names.
 package delivery
 
@@ -59,14 +59,20 @@ func (e *NoTagError) Error() string { return fmt.Sprintf("%s names no version", 
 type Finder struct {
 	// Open opens the repository HOST/REPO of a registry.
 	Open func(name string) (Store, error)
+	// Library is the directory of the site's library, which need not be there.
+	Library string
 }
 
-// Find returns what loc names: one artifact of a registry, or all that media
-// holds under the directory, repository, tag or digest given. It fails with
-// errdef.ErrNotFound when there is none and with [NoTagError].
+// Find returns what loc names: one artifact of a registry, all that media holds
+// under the directory, repository, tag or digest given, or releases of the library as
+// [FindLibrary] does. It fails with errdef.ErrNotFound when there is none and with
+// [NoTagError].
 func (f Finder) Find(ctx context.Context, loc artifact.Location) ([]Found, error) {
-	if loc.Place == artifact.PlaceMedia {
+	switch loc.Place {
+	case artifact.PlaceMedia:
 		return FindMedia(ctx, loc)
+	case artifact.PlaceLibrary:
+		return FindLibrary(ctx, f.Library, loc)
 	}
 	if loc.Reference() == "" {
 		return nil, &NoTagError{loc}

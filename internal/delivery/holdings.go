@@ -151,12 +151,19 @@ type Lack struct {
 	Err error
 }
 
+// Holding is how much of one artifact is on media: All that belongs to it, for the
+// platforms that the media says it carries, and what it lacks of that.
+type Holding struct {
+	All mirror.Amount
+	Lack
+}
+
 // Lacking looks, for each artifact on media, at what is there of all that belongs to
 // it, by existence and size. What is whole is not in the result.
 func Lacking(ctx context.Context, list []Found) ([]Lack, error) {
 	var lacks []Lack
 	for _, f := range list {
-		l := lackOf(ctx, f)
+		l := HoldingOf(ctx, f).Lack
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
@@ -167,18 +174,20 @@ func Lacking(ctx context.Context, list []Found) ([]Lack, error) {
 	return lacks, nil
 }
 
-func lackOf(ctx context.Context, f Found) Lack {
-	l := Lack{Name: f.Name, Err: f.Damage}
+// HoldingOf looks at what is there of an artifact on media, by existence and size. It is
+// of no use once ctx has ended.
+func HoldingOf(ctx context.Context, f Found) Holding {
+	h := Holding{Lack: Lack{Name: f.Name, Err: f.Damage}}
 	if f.Damage != nil || f.Media == nil {
-		return l
+		return h
 	}
 	carried := CarriedOf(f)
 	d := f.Descriptor.Digest.String()
 	item := mirror.Item{Source: f.Store, Reference: d, Name: d, Platforms: carried.Platforms}
 	plan, err := mirror.NewPlan(ctx, shelf{f.Media}, []mirror.Item{item}, mirror.PlanOptions{})
 	if err != nil {
-		l.Err = err
-		return l
+		h.Err = err
+		return h
 	}
 	var lacking []ocispec.Descriptor
 	for _, step := range plan.Blobs {
@@ -186,10 +195,12 @@ func lackOf(ctx context.Context, f Found) Lack {
 			lacking = append(lacking, step.Descriptor)
 		}
 	}
+	sum := plan.Summary()
+	h.All = sum.All
 	if len(lacking) > 0 {
-		l.Amount, l.Reason = plan.Summary().Copied, carried.Explain(lacking, nil)
+		h.Amount, h.Reason = sum.Copied, carried.Explain(lacking, nil)
 	}
-	return l
+	return h
 }
 
 // sortPlatforms returns the platforms sorted as they are written, each once.

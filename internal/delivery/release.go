@@ -118,10 +118,12 @@ func Verify(ctx context.Context, f Found, t Trust) (*Release, error) {
 // the error of [signer.Verify].
 type SignatureError struct {
 	Name string
-	// Given are the fingerprints of the keys that were accepted, Claimed those
-	// that the signatures found claim to be by.
+	// Given are the fingerprints of the keys and the identities that were accepted,
+	// Claimed those that the signatures found claim to be by.
 	Given, Claimed []string
-	Err            error
+	// Identities says that identities are among those given.
+	Identities bool
+	Err        error
 }
 
 // Error says in one sentence what is wrong; Err has every signature looked at.
@@ -130,7 +132,11 @@ func (e *SignatureError) Error() string {
 	case errors.Is(e.Err, signer.ErrUnsigned):
 		return e.Name + " is not signed"
 	case errors.Is(e.Err, signer.ErrNotAccepted):
-		text := fmt.Sprintf("%s is not signed by the key given (%s)", e.Name, strings.Join(e.Given, ", "))
+		given := "the key"
+		if e.Identities {
+			given = "the key or identity"
+		}
+		text := fmt.Sprintf("%s is not signed by %s given (%s)", e.Name, given, strings.Join(e.Given, ", "))
 		if len(e.Claimed) > 0 {
 			text += "; it claims to be signed by " + strings.Join(e.Claimed, ", ")
 		}
@@ -142,16 +148,19 @@ func (e *SignatureError) Error() string {
 // Unwrap returns the error of the verification.
 func (e *SignatureError) Unwrap() error { return e.Err }
 
-func signatureError(name string, keys []*signer.Key, err error) error {
-	e := &SignatureError{Name: name, Err: err}
-	for _, k := range keys {
+func signatureError(name string, t Trust, err error) error {
+	e := &SignatureError{Name: name, Identities: len(t.Identities) > 0, Err: err}
+	for _, k := range t.Keys {
 		e.Given = append(e.Given, k.Fingerprint())
+	}
+	for _, id := range t.Identities {
+		e.Given = append(e.Given, id.String())
 	}
 	var verify *signer.VerifyError
 	if errors.As(err, &verify) {
 		for _, r := range verify.Rejected {
-			if r.Key != "" && !slices.Contains(e.Claimed, r.Key) {
-				e.Claimed = append(e.Claimed, r.Key)
+			if by := r.Signer(); by != "" && !slices.Contains(e.Claimed, by) {
+				e.Claimed = append(e.Claimed, by)
 			}
 		}
 	}
@@ -178,10 +187,15 @@ var versionLike = regexp.MustCompile(`^v?[0-9]`)
 // release of id and version: it may be the version, the alias of it, a piece of
 // its digest, or a word that is no version at all, such as latest.
 func checkName(f Found, id, version string) error {
-	tag := strings.TrimPrefix(f.Tag, path.Base(id)+"-")
-	hex, byDigest := strings.CutPrefix(f.Tag, "digest-")
-	if tag == version || byDigest && strings.HasPrefix(f.Descriptor.Digest.Encoded(), hex) || !byDigest && !versionLike.MatchString(tag) {
+	if f.called(path.Base(id), version) {
 		return nil
 	}
 	return fmt.Errorf("%s says of itself that it is %s %s: %w", f.Name, id, version, ErrMisnamed)
+}
+
+// called reports whether the tag of f can be that of a version of what is called short.
+func (f Found) called(short, version string) bool {
+	tag := strings.TrimPrefix(f.Tag, short+"-")
+	hex, byDigest := strings.CutPrefix(f.Tag, "digest-")
+	return tag == version || byDigest && strings.HasPrefix(f.Descriptor.Digest.Encoded(), hex) || !byDigest && !versionLike.MatchString(tag)
 }

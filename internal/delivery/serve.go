@@ -4,12 +4,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
 	"syscall"
 	"time"
 
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"oras.land/oras-go/v2/errdef"
 
 	"github.com/sealift/sealift/internal/layout"
@@ -19,11 +25,11 @@ import (
 // ErrElsewhere reports that something else answers where the images should be.
 var ErrElsewhere = errors.New("does not serve this release")
 
-// Serve answers as a registry with what l holds until ctx ends; transfers under
-// way then get five seconds. It closes listener.
-func Serve(ctx context.Context, listener net.Listener, l *layout.Layout, log *slog.Logger) error {
+// Serve answers as a registry with the repositories of c until ctx ends; transfers
+// under way then get five seconds. It closes listener.
+func Serve(ctx context.Context, listener net.Listener, c registry.Catalog, log *slog.Logger) error {
 	server := &http.Server{
-		Handler: registry.New(catalog{l}, registry.Options{Logger: log}),
+		Handler: registry.New(c, registry.Options{Logger: log}),
 		// No limit on a whole answer: a blob over a slow line takes its time.
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
@@ -48,7 +54,9 @@ func Serve(ctx context.Context, listener net.Listener, l *layout.Layout, log *sl
 	return nil
 }
 
-// catalog shows a layout's repositories to the registry.
+// Catalog shows the repositories of a layout, as it was opened, to a registry.
+func Catalog(l *layout.Layout) registry.Catalog { return catalog{l} }
+
 type catalog struct{ *layout.Layout }
 
 func (c catalog) Repositories(context.Context) ([]string, error) {
@@ -63,34 +71,91 @@ func (c catalog) Repository(_ context.Context, name string) (registry.Repository
 	return repo, nil
 }
 
-// Images returns the repository an engine on this host pulls r's images from. A
-// release in a registry is pulled from there. One on media is pulled from the
-// registry at address: the one that answers there, if it has the release, or one
-// that is started here. stop ends the latter and must be called. It fails with
-// [ErrElsewhere].
-func (f Finder) Images(ctx context.Context, r *Release, address string, log *slog.Logger) (repository string, stop func() error, err error) {
-	nothing := func() error { return nil }
-	if r.Media == nil {
-		return r.Repository, nothing, nil
+// LibraryCatalog shows the repositories of the layout in dir to a registry, as it is at
+// each request: what is imported meanwhile appears. A layout that cannot be read, as
+// when it is not there yet, shows what it did before.
+func LibraryCatalog(dir string) registry.Catalog { return &libraryCatalog{dir: dir} }
+
+type libraryCatalog struct {
+	dir string
+
+	mu    sync.Mutex
+	shown catalog
+	index os.FileInfo // of index.json when it was read, nil before
+}
+
+// now returns the layout as it is.
+func (c *libraryCatalog) now() (catalog, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	index, err := os.Stat(filepath.Join(c.dir, ocispec.ImageIndexFile))
+	if err == nil && c.index != nil && os.SameFile(index, c.index) && index.ModTime().Equal(c.index.ModTime()) && index.Size() == c.index.Size() {
+		return c.shown, nil
 	}
-	repository = address + "/" + registry.URLName(r.Repository)
+	var l *layout.Layout
+	if err == nil {
+		l, err = layout.Open(c.dir)
+	}
+	switch {
+	case err == nil:
+		c.shown, c.index = catalog{l}, index
+	case c.index != nil:
+		err = nil // it is being written, or the disk is away: what was shown before may still be read
+	case errors.Is(err, fs.ErrNotExist):
+		err = fmt.Errorf("nothing is in the library: %w", errdef.ErrNotFound)
+	}
+	return c.shown, err
+}
+
+func (c *libraryCatalog) Repositories(ctx context.Context) ([]string, error) {
+	now, err := c.now()
+	if errors.Is(err, errdef.ErrNotFound) {
+		return nil, nil
+	} else if err != nil {
+		return nil, err
+	}
+	return now.Repositories(ctx)
+}
+
+func (c *libraryCatalog) Repository(ctx context.Context, name string) (registry.Repository, error) {
+	now, err := c.now()
+	if err != nil {
+		return nil, err
+	}
+	return now.Repository(ctx, name)
+}
+
+// ImageRepository returns the repository an engine on this host pulls the images of f
+// from: of a release in a registry that one, else the registry at address.
+func ImageRepository(f Found, address string) string {
+	if f.Media == nil {
+		return f.Repository
+	}
+	return address + "/" + registry.URLName(f.Repository)
+}
+
+// Answer makes sure that the registry at address has root in repository, which is at
+// that address: the one that answers there, or one that is started here with c. stop
+// ends the latter and must be called. It fails with [ErrElsewhere].
+func (f Finder) Answer(ctx context.Context, address, repository string, root digest.Digest, c registry.Catalog, log *slog.Logger) (stop func() error, err error) {
+	nothing := func() error { return nil }
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
 	if errors.Is(err, syscall.EADDRINUSE) {
 		repo, err := f.Open(repository)
 		if err != nil {
-			return "", nothing, err
+			return nothing, err
 		}
-		if _, err := repo.Resolve(ctx, r.Found.Descriptor.Digest.String()); err != nil {
-			return "", nothing, fmt.Errorf("what answers at %s %w: %w", address, ErrElsewhere, err)
+		if _, err := repo.Resolve(ctx, root.String()); err != nil {
+			return nothing, fmt.Errorf("what answers at %s %w: %w", address, ErrElsewhere, err)
 		}
-		return repository, nothing, nil
+		return nothing, nil
 	} else if err != nil {
-		return "", nothing, fmt.Errorf("serve the images: %w", err)
+		return nothing, fmt.Errorf("serve the images: %w", err)
 	}
 	serving, cancel := context.WithCancel(ctx)
 	done := make(chan error, 1)
-	go func() { done <- Serve(serving, listener, r.Media, log) }()
-	return repository, func() error {
+	go func() { done <- Serve(serving, listener, c, log) }()
+	return func() error {
 		cancel()
 		return <-done
 	}, nil

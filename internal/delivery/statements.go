@@ -25,10 +25,11 @@ type Statement struct {
 	Type string `json:"type"`
 	// Manifest carries it.
 	Manifest digest.Digest `json:"manifest"`
-	// Signed says that it claims to be signed, and Key by which key; nothing is
-	// verified.
-	Signed bool   `json:"signed,omitempty"`
-	Key    string `json:"key,omitempty"`
+	// Signed says that it claims to be signed, and Key by which key, or Certificate
+	// by whom; nothing is verified.
+	Signed      bool                `json:"signed,omitempty"`
+	Key         string              `json:"key,omitempty"`
+	Certificate *signer.Certificate `json:"certificate,omitempty"`
 }
 
 // maxStated bounds the manifests that are asked what refers to them.
@@ -83,7 +84,7 @@ func statementsOf(ctx context.Context, store Store, desc ocispec.Descriptor) ([]
 	seen := map[digest.Digest]bool{}
 	for _, a := range attested {
 		seen[a.Manifest.Digest] = true
-		all = append(all, Statement{Type: a.Type, Manifest: a.Manifest.Digest, Signed: true, Key: a.Key})
+		all = append(all, Statement{Type: a.Type, Manifest: a.Manifest.Digest, Signed: true, Key: a.Key, Certificate: a.Certificate})
 	}
 	signatures, _ := signer.Signatures(ctx, store, desc) // told of where signatures are listed
 	for _, s := range signatures {

@@ -16,6 +16,7 @@ import (
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
+	"oras.land/oras-go/v2/content"
 	"oras.land/oras-go/v2/errdef"
 	"oras.land/oras-go/v2/registry"
 
@@ -184,15 +185,20 @@ func (r *Release) Plan(ctx context.Context, repo registry.Repository) (*mirror.P
 // Check fails with [ErrVersionTaken] when repo holds other content under the
 // release's version, and reports whether it holds this very release.
 func (r *Release) Check(ctx context.Context, repo registry.Repository) (published bool, err error) {
-	version := r.App.Template.Version
+	return check(ctx, repo, r.App.Template.Version, r.Root.Descriptor)
+}
+
+// check fails with [ErrVersionTaken] when repo has another root under the version, and
+// reports whether it has this one.
+func check(ctx context.Context, repo content.Resolver, version string, root ocispec.Descriptor) (published bool, err error) {
 	desc, err := repo.Resolve(ctx, version)
 	switch {
 	case errors.Is(err, errdef.ErrNotFound):
 		return false, nil
 	case err != nil:
 		return false, fmt.Errorf("resolve version %s: %w", version, err)
-	case desc.Digest != r.Root.Descriptor.Digest:
-		return false, fmt.Errorf("%s is %s there, this one is %s: %w", version, desc.Digest, r.Root.Descriptor.Digest, ErrVersionTaken)
+	case desc.Digest != root.Digest:
+		return false, fmt.Errorf("%s is %s there, this one is %s: %w", version, desc.Digest, root.Digest, ErrVersionTaken)
 	}
 	return true, nil
 }
@@ -252,23 +258,28 @@ func (r *Release) name(ctx context.Context, repo registry.Repository, sign func(
 			return err
 		}
 	}
-	if published, err := r.Check(ctx, repo); err != nil || published {
+	return tag(ctx, repo, version, r.Root.Descriptor)
+}
+
+// tag gives a root its version and reads it back.
+func tag(ctx context.Context, repo content.TagResolver, version string, root ocispec.Descriptor) error {
+	if published, err := check(ctx, repo, version, root); err != nil || published {
 		return err
 	}
-	if err := repo.Tag(ctx, r.Root.Descriptor, version); err != nil {
+	if err := repo.Tag(ctx, root, version); err != nil {
 		return fmt.Errorf("tag %s: %w", version, err)
 	}
 	desc, err := repo.Resolve(ctx, version)
 	if err != nil {
 		return fmt.Errorf("read tag %s back: %w", version, err)
 	}
-	if desc.Digest != r.Root.Descriptor.Digest {
-		return fmt.Errorf("tag %s names %s after this publish wrote %s: %w", version, desc.Digest, r.Root.Descriptor.Digest, ErrRaced)
+	if desc.Digest != root.Digest {
+		return fmt.Errorf("tag %s names %s after this publish wrote %s: %w", version, desc.Digest, root.Digest, ErrRaced)
 	}
 	return nil
 }
 
-func push(ctx context.Context, repo registry.Repository, b artifact.Blob) error {
+func push(ctx context.Context, repo content.Storage, b artifact.Blob) error {
 	if ok, err := repo.Exists(ctx, b.Descriptor); err != nil {
 		return fmt.Errorf("look for %s: %w", b.Descriptor.Digest, err)
 	} else if ok {

@@ -14,7 +14,10 @@ import (
 	"github.com/sealift/sealift/signer"
 )
 
-const maxSiteBytes = 200
+const (
+	maxSiteBytes = 200
+	maxNameBytes = 8 << 10 // of who signs with a certificate
+)
 
 // Words of receipts; none can speak to a terminal.
 var (
@@ -66,6 +69,10 @@ func (c *checks) release(what, id, version string, root digest.Digest) {
 	c.digest(what, root)
 }
 
+func (c *checks) name(what, s string) {
+	c.want(s != "" && len(s) <= maxNameBytes && utf8.ValidString(s) && visible(s), "%s: %.80q is no name", what, s)
+}
+
 func (c *checks) word(what, s string) {
 	c.want(word.MatchString(s), "%s: %.80q is no word", what, s)
 }
@@ -107,14 +114,15 @@ func (a Release) check(c *checks, newest int) {
 	c.time(what, a.Time)
 	c.want(a.Entry > 0 && a.Entry <= newest, "%s: entry %d is none of the log", what, a.Entry)
 	c.want(a.Policy >= 0 && a.Rule >= 0, "%s: rule %d of policy %d", what, a.Rule, a.Policy)
-	for _, k := range a.Keys {
-		c.digest(what+": key", digest.Digest(k))
+	c.word(what+": event", a.Event)
+	for _, s := range a.Signers {
+		c.name(what+": signer", s)
 	}
 	for _, o := range a.Overrides {
 		c.word(what+": override", o)
 	}
 	for _, s := range a.Signatures {
-		c.digest(what+": signature", digest.Digest(s.Key))
+		c.name(what+": signature by", s.Signer)
 		c.want(s.Form == signer.FormBundle || s.Form == signer.FormTag || s.Form == signer.FormReferrer, "%s: signature of the form %.80q", what, string(s.Form))
 		c.digest(what+": signature", s.Manifest)
 		c.digest(what+": signature", s.Layer)

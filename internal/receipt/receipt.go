@@ -66,13 +66,14 @@ type Release struct {
 	ID      string        `json:"id"`
 	Version string        `json:"version"`
 	Root    digest.Digest `json:"root"`
-	// Time is when it was accepted first, and Entry the number of the entry in the audit
-	// log that says so.
+	// Time is when it was accepted first, Event what it was accepted for, as import or
+	// install, and Entry the number of the entry in the audit log that says so.
 	Time  time.Time `json:"time"`
+	Event string    `json:"event"`
 	Entry int       `json:"entry"`
-	// Keys are the fingerprints of those who had signed it, as the log says; sorted, each
-	// once.
-	Keys []string `json:"keys,omitempty"`
+	// Signers are who had signed it, as the log says: the fingerprints of keys, and the
+	// names of who has none; sorted, each once.
+	Signers []string `json:"signers,omitempty"`
 	// Policy is the version of the policy that decided and Rule the number of the rule in
 	// it; both 0 where a key was given.
 	Policy int `json:"policy,omitempty"`
@@ -86,9 +87,9 @@ type Release struct {
 
 // Signature is a signature that verified.
 type Signature struct {
-	// Key is the fingerprint of the key, and Form how the signature was stored.
-	Key  string      `json:"key"`
-	Form signer.Form `json:"form"`
+	// Signer is the one of Signers whose it is, and Form how it was stored.
+	Signer string      `json:"signer"`
+	Form   signer.Form `json:"form"`
 	// Manifest carries it, and Layer is the signature itself.
 	Manifest digest.Digest `json:"manifest"`
 	Layer    digest.Digest `json:"layer"`
@@ -283,7 +284,7 @@ func parse(raw []byte) (Receipt, error) {
 func (r Receipt) sorted() Receipt {
 	r.Accepted = slices.Clone(r.Accepted)
 	for i, a := range r.Accepted {
-		a.Keys, a.Overrides = set(a.Keys), set(a.Overrides)
+		a.Signers, a.Overrides = set(a.Signers), set(a.Overrides)
 		a.Signatures = slices.SortedFunc(slices.Values(a.Signatures), compareSignatures)
 		a.Signatures = slices.Compact(a.Signatures)
 		r.Accepted[i] = a
@@ -298,5 +299,5 @@ func (r Receipt) sorted() Receipt {
 func set(list []string) []string { return slices.Compact(slices.Sorted(slices.Values(list))) }
 
 func compareSignatures(a, b Signature) int {
-	return cmp.Or(cmp.Compare(a.Key, b.Key), cmp.Compare(a.Form, b.Form), cmp.Compare(a.Manifest, b.Manifest), cmp.Compare(a.Layer, b.Layer))
+	return cmp.Or(cmp.Compare(a.Signer, b.Signer), cmp.Compare(a.Form, b.Form), cmp.Compare(a.Manifest, b.Manifest), cmp.Compare(a.Layer, b.Layer))
 }

@@ -31,9 +31,9 @@ func full() receipt.Receipt {
 		Policy: &receipt.Policy{Version: 2, Digest: sumC},
 		Audit:  audit.Head{Seq: 9, Digest: sumC},
 		Accepted: []receipt.Release{
-			{ID: "example.com/shop", Version: "1.9.0", Root: rootA, Time: noon, Entry: 2, Keys: []string{string(sumC)}},
-			{ID: "example.com/shop", Version: "1.10.0", Root: rootB, Time: noon, Entry: 4, Keys: []string{string(sumC), string(rootA)}, Policy: 2, Rule: 1,
-				Overrides: []string{"allow-downgrade"}, Signatures: []receipt.Signature{{Key: string(sumC), Form: signer.FormTag, Manifest: rootA, Layer: rootB}}},
+			{ID: "example.com/shop", Version: "1.9.0", Root: rootA, Time: noon, Event: "import", Entry: 2, Signers: []string{string(sumC)}},
+			{ID: "example.com/shop", Version: "1.10.0", Root: rootB, Time: noon, Event: "install", Entry: 4, Signers: []string{"release@example.com (https://accounts.example.com)", string(sumC)}, Policy: 2, Rule: 1,
+				Overrides: []string{"allow-downgrade"}, Signatures: []receipt.Signature{{Signer: string(sumC), Form: signer.FormTag, Manifest: rootA, Layer: rootB}}},
 		},
 		Instances: []receipt.Instance{{Name: "shop", Target: "compose",
 			Current: &receipt.Installed{Revision: 1, ID: "example.com/shop", Version: "1.9.0", Root: rootA, Since: noon},
@@ -69,7 +69,7 @@ func TestStatement(t *testing.T) {
 	t.Parallel()
 	r := full()
 	got := sealed(r.Statement())(t)
-	head := `{"_type":"https://in-toto.io/Statement/v1","predicate":{"accepted":[{"entry":2,"id":"example.com/shop",`
+	head := `{"_type":"https://in-toto.io/Statement/v1","predicate":{"accepted":[{"entry":2,"event":"import","id":"example.com/shop",`
 	tail := `"predicateType":"https://sealift.dev/receipt/v1","subject":[{"digest":{"sha256":"` + rootA.Encoded() + `"},"name":"example.com/shop:1.9.0"},` +
 		`{"digest":{"sha256":"` + rootB.Encoded() + `"},"name":"example.com/shop:1.10.0"}]}`
 	if !strings.HasPrefix(got, head) || !strings.HasSuffix(got, tail) {
@@ -77,14 +77,14 @@ func TestStatement(t *testing.T) {
 	}
 	// Whatever order it comes in, it goes out in one.
 	slices.Reverse(r.Accepted)
-	r.Accepted[0].Keys = []string{string(rootA), string(sumC), string(rootA)}
+	r.Accepted[0].Signers = []string{string(sumC), "release@example.com (https://accounts.example.com)", string(sumC)}
 	r.Accepted[0].Signatures = append(r.Accepted[0].Signatures, r.Accepted[0].Signatures...)
 	r.Accepted[0].Overrides = []string{"allow-downgrade", "allow-downgrade"}
-	before := slices.Clone(r.Accepted[0].Keys)
+	before := slices.Clone(r.Accepted[0].Signers)
 	if again := sealed(r.Statement())(t); again != got {
 		t.Errorf("Statement() = %s, want %s", again, got)
 	}
-	if diff := cmp.Diff(before, r.Accepted[0].Keys); diff != "" {
+	if diff := cmp.Diff(before, r.Accepted[0].Signers); diff != "" {
 		t.Errorf("Statement() changed what it was given:\n%s", diff)
 	}
 }
@@ -162,7 +162,11 @@ func TestReadHostile(t *testing.T) {
 		{"no entry", edited(`"seq":9`, `"seq":0`), "there is no entry 0"},
 		{"a policy without a version", edited(`"policy":{"digest":"`+string(sumC)+`","version":2}`, `"policy":{"digest":"`+string(sumC)+`","version":0}`), "policy: 0 is no version"},
 		{"a rule below none", edited(`"rule":1`, `"rule":-1`), "rule -1"},
-		{"a key that is none", edited(`"keys":["`+string(sumC), `"keys":["\u001b`), "is no sha256 digest"},
+		{"a signer who speaks", edited(`"signers":["`, `"signers":["\u001b`), "signer: "},
+		{"a signer without a name", edited(`"signers":["`+string(sumC), `"signers":["`), "signer: "},
+		{"a signer of a very long name", edited(`"signers":["`, `"signers":["`+strings.Repeat("x", 9000)), "signer: "},
+		{"a signature by who speaks", edited(`"signer":"`, `"signer":"\u202e`), "signature by: "},
+		{"an event that speaks", edited(`"event":"import"`, `"event":"\u001b"`), "event: "},
 		{"an override that speaks", edited(`"allow-downgrade"`, `"allow\n"`), "override: "},
 		{"a form that is none", edited(`"form":"tag"`, `"form":"\u001b"`), "signature of the form"},
 		{"an instance that speaks", edited(`"name":"shop"`, `"name":"shop\n"`), "is no name"},

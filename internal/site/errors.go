@@ -82,6 +82,14 @@ const (
 	RefusedMoved Reason = "moved"
 	// RefusedHome: the home is not this user's own.
 	RefusedHome Reason = "home"
+	// RefusedPolicyGone: there is no policy, and there was one.
+	RefusedPolicyGone Reason = "policy-gone"
+	// RefusedPolicyOlder: the policy has a lower version than one that was used.
+	RefusedPolicyOlder Reason = "policy-older"
+	// RefusedPolicyVersion: an update whose version is not higher than the present one.
+	RefusedPolicyVersion Reason = "policy-version"
+	// RefusedPolicyMoved: the policy was changed after the update was verified.
+	RefusedPolicyMoved Reason = "policy-moved"
 )
 
 // RefusedError is an ErrRefused with its reason.

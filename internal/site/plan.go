@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/opencontainers/go-digest"
+
 	"github.com/sealift/sealift/artifact"
 	"github.com/sealift/sealift/internal/target"
 )
@@ -22,6 +24,8 @@ type Plan struct {
 	// would be made.
 	Revision int `json:"revision"`
 	App      App `json:"app"`
+	// Root is the digest of the release.
+	Root digest.Digest `json:"root,omitempty"`
 	// Before is what is installed now, nil for nothing.
 	Before *App `json:"before,omitempty"`
 	// Unchanged says that there is nothing to do.
@@ -116,6 +120,9 @@ func (h *Home) prepare(ctx context.Context, action Action, d Delivery, opts Inst
 	}
 	if op.override, err = h.forward(s.name, d, opts); err != nil {
 		return nil, err
+	}
+	if op.current != nil && artifact.CompareVersions(t.Version, op.current.App.Version) < 0 {
+		op.override = overrideDowngrade // or it was refused
 	}
 	op.signers, op.policy = d.Signers, d.Policy
 	old, err := op.inherit()
@@ -259,7 +266,7 @@ func (h *Home) render(op *operation, action Action, d Delivery, values *choice) 
 func (op *operation) describe(notes []string) *Plan {
 	r := op.record
 	p := &Plan{
-		Instance: r.Instance, Action: r.Action, Revision: r.Number, App: r.App,
+		Instance: r.Instance, Action: r.Action, Revision: r.Number, App: r.App, Root: r.Root,
 		Values: r.Values, Addresses: r.Addresses, Volumes: r.Volumes, Losses: r.Losses, Notes: notes,
 	}
 	before := map[string]string{}

@@ -20,9 +20,13 @@ import (
 // ActionReceipt is what holds the lock while a receipt is made. It makes no revision.
 const ActionReceipt Action = "receipt"
 
-// ErrAudit reports an audit log that is not what was written, or records that
-// contradict it.
-var ErrAudit = errors.New("the audit log was changed or cut")
+var (
+	// ErrAudit reports an audit log that is not what was written.
+	ErrAudit = errors.New("the audit log was changed or cut")
+	// ErrContradicted reports revisions or evidence on record that are not what the audit
+	// log has.
+	ErrContradicted = errors.New("the site's records contradict its audit log")
+)
 
 // ReceiptOptions says what a receipt is to tell.
 type ReceiptOptions struct {
@@ -38,15 +42,20 @@ func (o ReceiptOptions) wants(id string) bool {
 	return len(o.For) == 0 || slices.ContainsFunc(o.For, func(g artifact.IDGlob) bool { return g.Match(id) })
 }
 
-// Receipt says what the site accepted and has installed, as the audit log has it, and
-// changes nothing. What only the records of revisions tell, the signatures and the rule,
-// comes from those that the log does not contradict.
+// Receipt says what the site accepted and has installed, as the audit log has it. What
+// only the evidence on record tells, the signatures and the rule, comes from where the
+// log does not contradict it. It writes nothing, unless it finds a policy that was edited
+// by hand: see [Home.Policy].
 //
-// It fails with ErrAudit when the log is not as it was written, or when a revision that
-// would be told of is not in it or is another one there, and with ErrNotFound when there
-// is nothing to tell.
-func (h *Home) Receipt(opts ReceiptOptions) (receipt.Receipt, error) {
-	var l ledger
+// It fails with ErrAudit when the log is not as it was written, with ErrContradicted when
+// a revision or evidence that would be told of is not in it or is another one there, with
+// ErrNotFound when there is nothing to tell, and as Policy does.
+func (h *Home) Receipt(ctx context.Context, opts ReceiptOptions) (receipt.Receipt, error) {
+	policy, err := h.policyDigest(ctx) // first: it may find an edit that the log has to have
+	if err != nil {
+		return receipt.Receipt{}, err
+	}
+	l := newLedger()
 	report, err := h.VerifyAudit(l.see)
 	if err != nil {
 		return receipt.Receipt{}, err
@@ -54,12 +63,9 @@ func (h *Home) Receipt(opts ReceiptOptions) (receipt.Receipt, error) {
 	if n := len(report.Problems); n > 0 {
 		return receipt.Receipt{}, fmt.Errorf("%w: %s (%d in all)", ErrAudit, report.Problems[0], n)
 	}
-	r := receipt.Receipt{Site: opts.Site, Time: h.now(), Sealift: opts.Sealift, Audit: report.Head}
+	r := receipt.Receipt{Site: opts.Site, Time: h.now(), Sealift: opts.Sealift, Audit: report.Head, Policy: policy}
 	for _, g := range opts.For {
 		r.For = append(r.For, g.String())
-	}
-	if r.Policy, err = h.policyDigest(); err != nil {
-		return r, err
 	}
 	if r.Accepted, err = h.accepted(l, opts); err != nil {
 		return r, err
@@ -85,7 +91,7 @@ func nothing(patterns []string) string {
 //
 // It fails as Receipt does, and with a [*LockedError].
 func (h *Home) IssueReceipt(ctx context.Context, opts ReceiptOptions, keys []string, seal func(receipt.Receipt) ([]byte, error)) (receipt.Receipt, error) {
-	if _, err := h.Receipt(opts); err != nil {
+	if _, err := h.Receipt(ctx, opts); err != nil {
 		return receipt.Receipt{}, err // before a lock is made where there is no site
 	}
 	unlock, err := h.lock(ctx, ActionReceipt)
@@ -93,7 +99,7 @@ func (h *Home) IssueReceipt(ctx context.Context, opts ReceiptOptions, keys []str
 		return receipt.Receipt{}, err
 	}
 	defer unlock()
-	r, err := h.Receipt(opts)
+	r, err := h.Receipt(ctx, opts)
 	if err != nil {
 		return r, err
 	}
@@ -109,8 +115,8 @@ func (h *Home) IssueReceipt(ctx context.Context, opts ReceiptOptions, keys []str
 	return r, err
 }
 
-func (h *Home) policyDigest() (*receipt.Policy, error) {
-	p, data, err := h.Policy()
+func (h *Home) policyDigest(ctx context.Context) (*receipt.Policy, error) {
+	p, data, err := h.Policy(ctx)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -120,11 +126,14 @@ func (h *Home) policyDigest() (*receipt.Policy, error) {
 	return &receipt.Policy{Version: p.Version, Digest: digest.FromBytes(data)}, nil
 }
 
-// ledger is what the log says of changes.
+// ledger is what the log says of releases and changes.
 type ledger struct {
-	begun map[int]audit.Entry // by their number
-	ended map[attempt]audit.Entry
-	order []int // of begun
+	// accepts are the entries by which a release was accepted, in order, and signers all
+	// who are on record for it, by root, also where it came to nothing.
+	accepts []audit.Entry
+	signers map[digest.Digest][]string
+	begun   map[int]audit.Entry // by their number
+	ended   map[attempt]audit.Entry
 	// succeeded are the newest revisions that did, by instance.
 	succeeded map[string]int
 }
@@ -136,24 +145,32 @@ type attempt struct {
 	revision int
 }
 
+func newLedger() *ledger {
+	return &ledger{signers: map[digest.Digest][]string{}, begun: map[int]audit.Entry{}, ended: map[attempt]audit.Entry{}, succeeded: map[string]int{}}
+}
+
 func (l *ledger) see(e audit.Entry) {
-	switch Action(e.Event) {
-	case ActionInstall, ActionUpgrade, ActionRollback, ActionUninstall:
-	default:
+	switch {
+	case e.Event == eventImport:
+		l.signers[e.Root] = append(l.signers[e.Root], e.Keys...)
+		if e.Result == string(ResultSucceeded) {
+			l.accepts = append(l.accepts, e)
+		}
 		return
+	case e.Result == "begun" && (e.Event == string(ActionInstall) || e.Event == string(ActionUpgrade)):
+		l.signers[e.Root] = append(l.signers[e.Root], e.Keys...)
+		l.accepts = append(l.accepts, e)
 	}
-	if l.begun == nil {
-		l.begun, l.ended, l.succeeded = map[int]audit.Entry{}, map[attempt]audit.Entry{}, map[string]int{}
-	}
-	switch e.Result {
-	case "begun":
+	switch {
+	case e.Revision == 0: // no change of an instance
+	case e.Result == "begun":
 		l.begun[e.Seq] = e
-		l.order = append(l.order, e.Seq)
-		return
-	case string(ResultSucceeded):
-		l.succeeded[e.Instance] = max(l.succeeded[e.Instance], e.Revision)
+	default:
+		l.ended[attempt{e.Instance, e.Revision}] = e
+		if e.Result == string(ResultSucceeded) {
+			l.succeeded[e.Instance] = max(l.succeeded[e.Instance], e.Revision)
+		}
 	}
-	l.ended[attempt{e.Instance, e.Revision}] = e
 }
 
 // check fails unless the log has a revision as its record says it was.
@@ -165,9 +182,9 @@ func (l *ledger) check(r *Revision) error {
 	e, ok := l.begun[seq]
 	switch {
 	case !ok || e.Instance != r.Instance || e.Revision != r.Number:
-		return fmt.Errorf("%w: revision %d of %s is not in it", ErrAudit, r.Number, r.Instance)
+		return fmt.Errorf("%w: revision %d of %s is not in the log", ErrContradicted, r.Number, r.Instance)
 	case e.Event != string(r.Action) || e.ID != r.App.ID || e.Version != r.App.Version || e.Root != r.Root || !l.endedAs(r):
-		return fmt.Errorf("%w: revision %d of %s is another one in it", ErrAudit, r.Number, r.Instance)
+		return fmt.Errorf("%w: revision %d of %s is another one in the log", ErrContradicted, r.Number, r.Instance)
 	}
 	return nil
 }
@@ -186,18 +203,16 @@ func (l *ledger) endedAs(r *Revision) bool {
 }
 
 // accepted lists the releases that the log says were accepted.
-func (h *Home) accepted(l ledger, opts ReceiptOptions) ([]receipt.Release, error) {
+func (h *Home) accepted(l *ledger, opts ReceiptOptions) ([]receipt.Release, error) {
 	var list []receipt.Release
-	for _, seq := range l.order {
-		e := l.begun[seq]
-		action := Action(e.Event)
-		if action != ActionInstall && action != ActionUpgrade || !opts.wants(e.ID) {
+	for _, e := range l.accepts {
+		if !opts.wants(e.ID) {
 			continue
 		}
 		i := slices.IndexFunc(list, func(a receipt.Release) bool { return a.ID == e.ID && a.Version == e.Version && a.Root == e.Root })
 		if i < 0 {
-			a := receipt.Release{ID: e.ID, Version: e.Version, Root: e.Root, Time: e.Time, Entry: e.Seq, Keys: e.Keys, Policy: e.Policy}
-			if err := h.evidence(l, e, &a); err != nil {
+			a := receipt.Release{ID: e.ID, Version: e.Version, Root: e.Root, Time: e.Time, Event: e.Event, Entry: e.Seq, Signers: e.Keys, Policy: e.Policy}
+			if err := h.proven(l, e, &a); err != nil {
 				return nil, err
 			}
 			list, i = append(list, a), len(list)
@@ -209,38 +224,57 @@ func (h *Home) accepted(l ledger, opts ReceiptOptions) ([]receipt.Release, error
 	return list, nil
 }
 
-// evidence adds what the revision that an entry began has on record of the signatures,
-// where it has: a change can be killed before its record is written.
-func (h *Home) evidence(l ledger, e audit.Entry, a *receipt.Release) error {
-	s, err := h.load(e.Instance)
-	if err != nil {
-		return err
-	}
-	r := s.revision(e.Revision)
-	if r == nil || r.Audit == nil || r.Audit.Seq != e.Seq || len(r.Evidence) == 0 {
-		return nil
-	}
-	if err := l.check(r); err != nil {
+// proven adds the signatures and the rule that the evidence of a release has, where there
+// is any. Evidence can be of a later acceptance than e, with other signatures beside:
+// what e does not know of is left out, and what no entry does is a contradiction.
+func (h *Home) proven(l *ledger, e audit.Entry, a *receipt.Release) error {
+	raw, where, err := h.evidenceOf(l, e)
+	if err != nil || len(raw) == 0 {
 		return err
 	}
 	var proof signer.Evidence
-	if err := json.Unmarshal(r.Evidence, &proof); err != nil {
-		return fmt.Errorf("evidence of revision %d of %s: %w", r.Number, r.Instance, err)
+	if err := json.Unmarshal(raw, &proof); err != nil {
+		return fmt.Errorf("%s: %w", where, err)
 	}
 	for _, sig := range proof.Signatures {
-		if proof.Subject.Digest != e.Root || !slices.Contains(e.Keys, sig.Key) {
-			return fmt.Errorf("%w: the evidence of revision %d of %s is of other signatures", ErrAudit, r.Number, r.Instance)
+		by := sig.Signer()
+		switch {
+		case proof.Subject.Digest != e.Root || !slices.Contains(l.signers[e.Root], by):
+			return fmt.Errorf("%w: %s is of other signatures", ErrContradicted, where)
+		case slices.Contains(e.Keys, by):
+			a.Signatures = append(a.Signatures, receipt.Signature{Signer: by, Form: sig.Form, Manifest: sig.Manifest.Digest, Layer: sig.Layer.Digest})
 		}
-		a.Signatures = append(a.Signatures, receipt.Signature{Key: sig.Key, Form: sig.Form, Manifest: sig.Manifest.Digest, Layer: sig.Layer.Digest})
 	}
-	if proof.Decision != nil {
-		a.Rule = proof.Decision.Rule
+	if d := proof.Decision; d != nil && d.Policy == e.Policy {
+		a.Rule = d.Rule
 	}
 	return nil
 }
 
+// evidenceOf returns the evidence of the acceptance that an entry is of, and what it is
+// called; none where none is kept: a change can be killed before its record is written,
+// and what leaves the library takes its evidence along.
+func (h *Home) evidenceOf(l *ledger, e audit.Entry) (raw json.RawMessage, where string, err error) {
+	if e.Event == eventImport {
+		raw, err := h.Evidence(e.Root)
+		if errors.Is(err, fs.ErrNotExist) {
+			err = nil
+		}
+		return raw, fmt.Sprintf("the evidence of %s %s", e.ID, e.Version), err
+	}
+	s, err := h.load(e.Instance)
+	if err != nil {
+		return nil, "", err
+	}
+	r := s.revision(e.Revision)
+	if r == nil || r.Audit == nil || r.Audit.Seq != e.Seq {
+		return nil, "", nil
+	}
+	return r.Evidence, fmt.Sprintf("the evidence of revision %d of %s", r.Number, r.Instance), l.check(r)
+}
+
 // installed lists the instances that are installed, or were meant to be.
-func (h *Home) installed(l ledger, opts ReceiptOptions) ([]receipt.Instance, error) {
+func (h *Home) installed(l *ledger, opts ReceiptOptions) ([]receipt.Instance, error) {
 	names, err := h.Instances()
 	if err != nil {
 		return nil, err
@@ -260,7 +294,7 @@ func (h *Home) installed(l ledger, opts ReceiptOptions) ([]receipt.Instance, err
 			return nil, err
 		}
 		if n := newest[name]; n > 0 && s.revision(n) == nil {
-			return nil, fmt.Errorf("%w: it has revision %d of %s, and the home does not", ErrAudit, n, name)
+			return nil, fmt.Errorf("%w: revision %d of %s is in the log, and its record is gone", ErrContradicted, n, name)
 		}
 		in, err := s.receipt(l, opts)
 		if err != nil {
@@ -284,7 +318,7 @@ func (s *state) newestSucceeded() int {
 }
 
 // receipt tells of an instance; nil where there is nothing to tell.
-func (s *state) receipt(l ledger, opts ReceiptOptions) (*receipt.Instance, error) {
+func (s *state) receipt(l *ledger, opts ReceiptOptions) (*receipt.Instance, error) {
 	var last *Revision // a name can go from one app to another
 	for _, r := range s.revisions {
 		if opts.wants(r.App.ID) {
@@ -298,7 +332,7 @@ func (s *state) receipt(l ledger, opts ReceiptOptions) (*receipt.Instance, error
 		return nil, err
 	}
 	if n := l.succeeded[s.name]; n > s.newestSucceeded() {
-		return nil, fmt.Errorf("%w: revision %d of %s succeeded in it, and not in the home", ErrAudit, n, s.name)
+		return nil, fmt.Errorf("%w: revision %d of %s succeeded by the log, and not by its record", ErrContradicted, n, s.name)
 	}
 	if last.Action == ActionUninstall && last.Result == ResultSucceeded {
 		return nil, nil

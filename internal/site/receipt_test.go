@@ -87,17 +87,17 @@ func lived(t testing.TB) *home {
 func TestReceipt(t *testing.T) {
 	t.Parallel()
 	h := lived(t)
-	r := must(h.Receipt(told))(t)
+	r := must(h.Receipt(t.Context(), told))(t)
 	root := func(id, version string) digest.Digest { return signed(t, id, version).Release.Root.Digest }
-	release := func(id, version string, entry int, overrides ...string) receipt.Release {
-		return receipt.Release{ID: id, Version: version, Root: root(id, version), Time: r.Time, Entry: entry, Keys: []string{vendorKey}, Policy: 3, Rule: 2, Overrides: overrides,
-			Signatures: []receipt.Signature{{Key: vendorKey, Form: signer.FormBundle, Manifest: digest.FromString("manifest of " + version), Layer: digest.FromString("layer of " + version)}}}
+	release := func(id, version, event string, entry int, overrides ...string) receipt.Release {
+		return receipt.Release{ID: id, Version: version, Root: root(id, version), Time: r.Time, Event: event, Entry: entry, Signers: []string{vendorKey}, Policy: 3, Rule: 2, Overrides: overrides,
+			Signatures: []receipt.Signature{{Signer: vendorKey, Form: signer.FormBundle, Manifest: digest.FromString("manifest of " + version), Layer: digest.FromString("layer of " + version)}}}
 	}
 	want := receipt.Receipt{
 		Site: "plant 7", Time: r.Time, Sealift: "1.0.0", Audit: r.Audit,
 		Accepted: []receipt.Release{
-			release("example.com/shop", "1.9.0", 1, "allow-downgrade"), release("example.com/shop", "1.10.0", 3),
-			release("example.net/till", "2.0.0", 5), release("example.com/shop", "1.11.0", 11),
+			release("example.com/shop", "1.9.0", "install", 1, "allow-downgrade"), release("example.com/shop", "1.10.0", "upgrade", 3),
+			release("example.net/till", "2.0.0", "install", 5), release("example.com/shop", "1.11.0", "upgrade", 11),
 		},
 		Instances: []receipt.Instance{{Name: "shop", Target: "compose",
 			Current: &receipt.Installed{Revision: 3, ID: "example.com/shop", Version: "1.9.0", Root: root("example.com/shop", "1.9.0"), Since: r.Time},
@@ -108,7 +108,7 @@ func TestReceipt(t *testing.T) {
 	}
 
 	// What one vendor gets has nothing of another.
-	mine := must(h.Receipt(only(t, "example.com/**")))(t)
+	mine := must(h.Receipt(t.Context(), only(t, "example.com/**")))(t)
 	raw, err := mine.Statement()
 	if err != nil {
 		t.Fatal(err)
@@ -121,11 +121,11 @@ func TestReceipt(t *testing.T) {
 	if len(mine.Accepted) != 3 || len(mine.Instances) != 1 || mine.For[0] != "example.com/**" {
 		t.Errorf("a receipt for example.com: %+v", mine)
 	}
-	theirs := must(h.Receipt(only(t, "example.net/*")))(t)
+	theirs := must(h.Receipt(t.Context(), only(t, "example.net/*")))(t)
 	if len(theirs.Accepted) != 1 || len(theirs.Instances) != 0 {
 		t.Errorf("a receipt for example.net: %+v, want till accepted and gone", theirs)
 	}
-	if _, err := h.Receipt(only(t, "example.org/**")); !errors.Is(err, site.ErrNotFound) || !strings.Contains(err.Error(), "example.org/**") {
+	if _, err := h.Receipt(t.Context(), only(t, "example.org/**")); !errors.Is(err, site.ErrNotFound) || !strings.Contains(err.Error(), "example.org/**") {
 		t.Errorf("Receipt() = %v, want %v", err, site.ErrNotFound)
 	}
 }
@@ -142,11 +142,11 @@ func TestReceiptOfNameReused(t *testing.T) {
 	}
 	place.fail = nil
 	must(h.Install(ctx, signed(t, "example.net/till", "2.0.0"), name))(t)
-	mine := must(h.Receipt(only(t, "example.com/*")))(t)
+	mine := must(h.Receipt(t.Context(), only(t, "example.com/*")))(t)
 	if len(mine.Instances) != 1 || mine.Instances[0].Current != nil || mine.Instances[0].Last.ID != "example.com/shop" || mine.Instances[0].Last.Result != "failed" {
 		t.Errorf("a receipt for example.com: %+v", mine.Instances)
 	}
-	theirs := must(h.Receipt(only(t, "example.net/*")))(t)
+	theirs := must(h.Receipt(t.Context(), only(t, "example.net/*")))(t)
 	if len(theirs.Instances) != 1 || theirs.Instances[0].Current == nil || theirs.Instances[0].Current.Revision != 2 || theirs.Instances[0].Last.Revision != 2 {
 		t.Errorf("a receipt for example.net: %+v", theirs.Instances)
 	}
@@ -169,7 +169,7 @@ func TestReceiptOfInterrupted(t *testing.T) {
 	}
 	check := func(when, want string) {
 		t.Helper()
-		r := must(h.Receipt(told))(t)
+		r := must(h.Receipt(t.Context(), told))(t)
 		if len(r.Instances) != 1 || r.Instances[0].Last.Result != want {
 			t.Errorf("%s: %+v, want it %s", when, r.Instances, want)
 		}
@@ -190,8 +190,8 @@ func TestReceiptOfInterrupted(t *testing.T) {
 	if err := os.WriteFile(record, []byte(strings.Replace(string(pending), `"pending"`, `"succeeded"`, 1)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := h.Receipt(told); !errors.Is(err, site.ErrAudit) {
-		t.Errorf("Receipt() = %v for one that is said to have succeeded, want %v", err, site.ErrAudit)
+	if _, err := h.Receipt(t.Context(), told); !errors.Is(err, site.ErrContradicted) {
+		t.Errorf("Receipt() = %v for one that is said to have succeeded, want %v", err, site.ErrContradicted)
 	}
 }
 
@@ -219,20 +219,21 @@ func TestReceiptContradicted(t *testing.T) {
 	tests := []struct {
 		name   string
 		change func(testing.TB, string) error
+		want   error
 		says   string
 	}{
-		{"the log", edit("audit.jsonl", "1.10.0", "1.10.1"), "it, or one before it, was changed"},
+		{"the log", edit("audit.jsonl", "1.10.0", "1.10.1"), site.ErrAudit, "it, or one before it, was changed"},
 		{"the log cut", func(t testing.TB, dir string) error {
 			data, err := os.ReadFile(filepath.Join(dir, "audit.jsonl"))
 			return errors.Join(err, os.WriteFile(filepath.Join(dir, "audit.jsonl"), data[:strings.LastIndex(strings.TrimSpace(string(data)), "\n")+1], 0o600))
-		}, "trust.json knows it"},
-		{"a result", edit("instances/shop/4.json", `"failed"`, `"succeeded"`), "revision 4 of shop is another one in it"},
-		{"the current result", edit("instances/shop/3.json", `"result": "succeeded"`, `"result": "failed"`), "revision 3 of shop succeeded in it, and not in the home"},
-		{"a version", edit("instances/shop/3.json", `"version": "1.9.0"`, `"version": "1.9.1"`), "revision 3 of shop is another one in it"},
-		{"an id", edit("instances/shop/3.json", `"id": "example.com/shop"`, `"id": "example.com/shot"`), "revision 3 of shop is another one in it"},
-		{"a root", edit("instances/shop/3.json", `"root": "sha256:`+shop("1.9.0"), `"root": "sha256:`+shop("1.10.0")), "revision 3 of shop is another one in it"},
-		{"an action", edit("instances/shop/3.json", `"action": "upgrade"`, `"action": "rollback"`), "revision 3 of shop is another one in it"},
-		{"an entry of another", edit("instances/shop/4.json", `"seq": 11`, `"seq": 1`), "the audit log was changed or cut"},
+		}, site.ErrAudit, "trust.json knows it"},
+		{"a result", edit("instances/shop/4.json", `"failed"`, `"succeeded"`), site.ErrContradicted, "revision 4 of shop is another one in the log"},
+		{"the current result", edit("instances/shop/3.json", `"result": "succeeded"`, `"result": "failed"`), site.ErrContradicted, "revision 3 of shop succeeded by the log, and not by its record"},
+		{"a version", edit("instances/shop/3.json", `"version": "1.9.0"`, `"version": "1.9.1"`), site.ErrContradicted, "revision 3 of shop is another one in the log"},
+		{"an id", edit("instances/shop/3.json", `"id": "example.com/shop"`, `"id": "example.com/shot"`), site.ErrContradicted, "revision 3 of shop is another one in the log"},
+		{"a root", edit("instances/shop/3.json", `"root": "sha256:`+shop("1.9.0"), `"root": "sha256:`+shop("1.10.0")), site.ErrContradicted, "revision 3 of shop is another one in the log"},
+		{"an action", edit("instances/shop/3.json", `"action": "upgrade"`, `"action": "rollback"`), site.ErrContradicted, "revision 3 of shop is another one in the log"},
+		{"an entry of another", edit("instances/shop/4.json", `"seq": 11`, `"seq": 1`), site.ErrAudit, "that revision 4 of shop knows"},
 		{"no entry", func(t testing.TB, dir string) error {
 			path := filepath.Join(dir, "instances", "shop", "4.json")
 			data, err := os.ReadFile(path)
@@ -241,18 +242,18 @@ func TestReceiptContradicted(t *testing.T) {
 			delete(r, "audit")
 			data, encErr := json.Marshal(r)
 			return errors.Join(err, encErr, os.WriteFile(path, data, 0o600))
-		}, "revision 4 of shop is not in it"},
-		{"signatures of another release", edit("instances/shop/1.json", `"subject":`, `"subject": {"digest": "sha256:`+shop("1.10.0")+`"}, "was":`), "the evidence of revision 1 of shop is of other signatures"},
-		{"signatures by another key", edit("instances/shop/1.json", vendorKey, digest.FromString("x").String()), "the evidence of revision 1 of shop is of other signatures"},
-		{"a first record", edit("instances/shop/1.json", `"version": "1.9.0"`, `"version": "1.9.1"`), "revision 1 of shop is another one in it"},
-		{"the last record gone", remove("instances/shop/4.json"), "it has revision 4 of shop, and the home does not"},
-		{"the current record gone", remove("instances/shop/3.json"), "revision 3 of shop succeeded in it, and not in the home"},
-		{"an instance hidden", edit("instances/shop/4.json", `"action": "upgrade"`, `"action": "uninstall"`), "revision 4 of shop is another one in it"},
+		}, site.ErrContradicted, "revision 4 of shop is not in the log"},
+		{"signatures of another release", edit("instances/shop/1.json", `"subject":`, `"subject": {"digest": "sha256:`+shop("1.10.0")+`"}, "was":`), site.ErrContradicted, "the evidence of revision 1 of shop is of other signatures"},
+		{"signatures by another key", edit("instances/shop/1.json", vendorKey, digest.FromString("x").String()), site.ErrContradicted, "the evidence of revision 1 of shop is of other signatures"},
+		{"a first record", edit("instances/shop/1.json", `"version": "1.9.0"`, `"version": "1.9.1"`), site.ErrContradicted, "revision 1 of shop is another one in the log"},
+		{"the last record gone", remove("instances/shop/4.json"), site.ErrContradicted, "revision 4 of shop is in the log, and its record is gone"},
+		{"the current record gone", remove("instances/shop/3.json"), site.ErrContradicted, "revision 3 of shop succeeded by the log, and not by its record"},
+		{"an instance hidden", edit("instances/shop/4.json", `"action": "upgrade"`, `"action": "uninstall"`), site.ErrContradicted, "revision 4 of shop is another one in the log"},
 		{"an instance hidden as gone", func(t testing.TB, dir string) error {
 			return errors.Join(edit("instances/shop/4.json", `"action": "upgrade"`, `"action": "uninstall"`)(t, dir), edit("instances/shop/4.json", `"failed"`, `"succeeded"`)(t, dir))
-		}, "revision 4 of shop is another one in it"},
-		{"the instance gone", remove("instances/shop"), "it has revision 4 of shop, and the home does not"},
-		{"another instance gone", remove("instances/till"), "it has revision 2 of till, and the home does not"},
+		}, site.ErrContradicted, "revision 4 of shop is another one in the log"},
+		{"the instance gone", remove("instances/shop"), site.ErrContradicted, "revision 4 of shop is in the log, and its record is gone"},
+		{"another instance gone", remove("instances/till"), site.ErrContradicted, "revision 2 of till is in the log, and its record is gone"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -261,8 +262,8 @@ func TestReceiptContradicted(t *testing.T) {
 			if err := tt.change(t, h.dir); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := h.Receipt(told); !errors.Is(err, site.ErrAudit) || !strings.Contains(err.Error(), tt.says) {
-				t.Errorf("Receipt() = %v, want %v that says %q", err, site.ErrAudit, tt.says)
+			if _, err := h.Receipt(t.Context(), told); !errors.Is(err, tt.want) || !strings.Contains(err.Error(), tt.says) {
+				t.Errorf("Receipt() = %v, want %v that says %q", err, tt.want, tt.says)
 			}
 		})
 	}
@@ -332,20 +333,95 @@ func TestIssueReceiptNowhere(t *testing.T) {
 func TestReceiptPolicy(t *testing.T) {
 	t.Parallel()
 	h := lived(t)
-	if r := must(h.Receipt(told))(t); r.Policy != nil {
+	if r := must(h.Receipt(t.Context(), told))(t); r.Policy != nil {
 		t.Errorf("a site without a policy tells of %+v", r.Policy)
 	}
 	text := []byte("apiVersion: sealift/v1\nkind: Policy\nversion: 9\n")
 	if err := os.WriteFile(h.PolicyPath(), text, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if r := must(h.Receipt(told))(t); r.Policy == nil || *r.Policy != (receipt.Policy{Version: 9, Digest: digest.FromBytes(text)}) {
+	if r := must(h.Receipt(t.Context(), told))(t); r.Policy == nil || *r.Policy != (receipt.Policy{Version: 9, Digest: digest.FromBytes(text)}) {
 		t.Errorf("the policy is told of as %+v", r.Policy)
 	}
 	if err := os.Chmod(h.PolicyPath(), 0o620); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := h.Receipt(told); !errors.Is(err, site.ErrRefused) {
+	if _, err := h.Receipt(t.Context(), told); !errors.Is(err, site.ErrRefused) {
 		t.Errorf("Receipt() = %v for a policy that a group may change", err)
+	}
+}
+
+// What was imported arrived, be it installed or not; what was cut off did not.
+func TestReceiptOfImports(t *testing.T) {
+	t.Parallel()
+	h := open(t, t.TempDir(), newHost())
+	ctx := t.Context()
+	d, failed := signed(t, "example.com/shop", "1.0.0"), signed(t, "example.com/shop", "2.0.0")
+	arrives := func(list ...site.Arrival) error {
+		return h.Import(ctx, list, func(context.Context) error { return nil })
+	}
+	if err := arrives(site.Arrival{Delivery: d, Override: "allow-downgrade"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.Import(ctx, []site.Arrival{{Delivery: failed}}, func(context.Context) error { return errors.New("full") }); err == nil {
+		t.Fatal("Import() succeeded")
+	}
+	want := receipt.Release{ID: "example.com/shop", Version: "1.0.0", Root: d.Release.Root.Digest, Event: "import", Entry: 2, Signers: []string{vendorKey}, Policy: 3, Rule: 2,
+		Overrides:  []string{"allow-downgrade"},
+		Signatures: []receipt.Signature{{Signer: vendorKey, Form: signer.FormBundle, Manifest: digest.FromString("manifest of 1.0.0"), Layer: digest.FromString("layer of 1.0.0")}}}
+	check := func(when string) {
+		t.Helper()
+		r := must(h.Receipt(ctx, told))(t)
+		want.Time = r.Time
+		if diff := cmp.Diff([]receipt.Release{want}, r.Accepted); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", when, diff)
+		}
+	}
+	check("imported")
+
+	// Imported again with another signature beside, and by another policy, it is still
+	// accepted as it was; that signature is of no entry before.
+	signer2 := "release@example.com (https://accounts.example.com)"
+	var evidence signer.Evidence
+	if err := json.Unmarshal(d.Evidence, &evidence); err != nil {
+		t.Fatal(err)
+	}
+	evidence.Signatures = append(evidence.Signatures, signer.Signature{Form: signer.FormBundle,
+		Certificate: &signer.Certificate{Subject: "release@example.com", Issuer: "https://accounts.example.com"},
+		Manifest:    ocispec.Descriptor{Digest: digest.FromString("m")}, Layer: ocispec.Descriptor{Digest: digest.FromString("l")}})
+	raw, err := json.Marshal(evidence)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again := d
+	again.Evidence, again.Signers = raw, append(again.Signers, signer2)
+	if err := arrives(site.Arrival{Delivery: again}); err != nil {
+		t.Fatal(err)
+	}
+	check("imported again")
+
+	// Evidence that no entry knows of is no evidence.
+	path := filepath.Join(h.dir, "evidence", strings.Replace(string(want.Root), ":", "-", 1)+".json")
+	kept, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for old, with := range map[string]string{vendorKey: digest.FromString("x").String(), string(want.Root): string(failed.Release.Root.Digest), "release@": "other@"} {
+		if err := os.WriteFile(path, []byte(strings.Replace(string(kept), old, with, 1)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := h.Receipt(ctx, told); !errors.Is(err, site.ErrContradicted) || !strings.Contains(err.Error(), "the evidence of example.com/shop 1.0.0 is of other signatures") {
+			t.Errorf("Receipt() = %v for evidence of %s, want %v", err, with, site.ErrContradicted)
+		}
+	}
+
+	// It leaves the library, and has arrived all the same.
+	if err := h.Prune(ctx, []site.Held{{ID: "example.com/shop", Version: "1.0.0", Root: want.Root}}, func(context.Context) error { return nil }); err != nil {
+		t.Fatal(err)
+	}
+	want.Signatures, want.Rule = nil, 0
+	check("pruned")
+	if r := must(h.Receipt(ctx, told))(t); r.Instances != nil {
+		t.Errorf("nothing was installed, and the receipt has %+v", r.Instances)
 	}
 }

@@ -86,10 +86,13 @@ type Delivery struct {
 	Images map[string]string
 	// Evidence is what the verification found; it goes into the record.
 	Evidence json.RawMessage
-	// Signers are the fingerprints of the keys that signed, and Policy is the version
+	// Signers are the fingerprints of the keys that signed and who signed with a
+	// certificate, and Policy is the version
 	// of the policy that accepted it, 0 for none. They go into the audit log.
 	Signers []string
 	Policy  int
+	// Library says that it is from the site's library, where it came in as accepted.
+	Library bool
 }
 
 // InstallOptions says how to install or upgrade.

@@ -23,6 +23,10 @@ import (
 type remembered struct {
 	// Accepted are the versions of each app that were accepted, with their digests.
 	Accepted map[string]map[string]digest.Digest `json:"accepted,omitempty"`
+	// Policy is the policy that was last used, nil for none, and Coming the one that a
+	// change is about to put in its place, or was when it was interrupted.
+	Policy *PolicyMark   `json:"policy,omitempty"`
+	Coming *comingPolicy `json:"coming,omitempty"`
 	// Audit is the newest entry of the log.
 	Audit audit.Head `json:"audit"`
 }
@@ -47,8 +51,23 @@ func (h *Home) Record(ctx context.Context, e audit.Entry) (audit.Head, error) {
 }
 
 // record is Record that remembers more in the same step.
-func (h *Home) record(ctx context.Context, e audit.Entry, also func(*remembered)) (head audit.Head, err error) {
+func (h *Home) record(ctx context.Context, e audit.Entry, also func(*remembered)) (audit.Head, error) {
+	return h.note(ctx, func(r *remembered) (*audit.Entry, error) {
+		also(r)
+		return &e, nil
+	})
+}
+
+// note changes what is remembered and, where change returns an entry, the log, in one
+// step. While change looks and decides, nobody else does; its error ends the step before
+// anything is written, and comes back as it is.
+func (h *Home) note(ctx context.Context, change func(*remembered) (*audit.Entry, error)) (head audit.Head, err error) {
+	var refused error
 	defer func() {
+		if refused != nil {
+			err = refused
+			return
+		}
 		if err != nil {
 			err = fmt.Errorf("record in the audit log: %w", err)
 		}
@@ -71,12 +90,17 @@ func (h *Home) record(ctx context.Context, e audit.Entry, also func(*remembered)
 	if err != nil {
 		return head, err
 	}
-	e.Time, e.User = h.opts.Now(), cmp.Or(e.User, userName())
-	if head, err = audit.Append(f, r.Audit, e); err != nil {
-		return head, err
+	e, refused := change(&r)
+	if refused != nil {
+		return head, refused
 	}
-	r.Audit = head
-	also(&r)
+	if e != nil {
+		e.Time, e.User = h.opts.Now(), cmp.Or(e.User, userName())
+		if head, err = audit.Append(f, r.Audit, *e); err != nil {
+			return head, err
+		}
+		r.Audit = head
+	}
 	return head, errors.Join(syncDir(h.dir), writeJSON(h.trustPath(), r))
 }
 
@@ -125,25 +149,38 @@ func (r remembered) highest(id string) string {
 	return slices.MaxFunc(versions, artifact.CompareVersions)
 }
 
-// forward refuses a release that is older than one that was accepted before, or another
-// one of a version that was: somebody may be bringing back what was mended since.
-// Override is what a person has to be recorded for, "" for nothing.
+// forward decides whether a release may be installed. What is from the library came
+// in by [Home.Admit], and is not asked again whether it is older.
 func (h *Home) forward(name string, d Delivery, opts InstallOptions) (override string, err error) {
 	r, err := h.remembered()
 	if err != nil {
 		return "", err
 	}
 	t := d.Release.App.Template
+	if d.Library && r.Accepted[t.ID][t.Version] == d.Release.Root.Digest {
+		return "", nil
+	}
+	return r.admit(name, d.Release, opts.AllowDowngrade)
+}
+
+// overrideDowngrade is on record for InstallOptions.AllowDowngrade.
+const overrideDowngrade = "allow-downgrade"
+
+// admit refuses a release that is older than one that was accepted before, or another
+// one of a version that was: somebody may be bringing back what was mended since.
+// Override is what a person has to be recorded for, "" for nothing.
+func (r remembered) admit(name string, release *artifact.Release, allowDowngrade bool) (override string, err error) {
+	t := release.App.Template
 	known, highest := r.Accepted[t.ID][t.Version], r.highest(t.ID)
 	switch {
-	case known != "" && known != d.Release.Root.Digest:
+	case known != "" && known != release.Root.Digest:
 		err = refuse(name, RefusedVersionReused, "%s %s was accepted here before with the digest %s, this one is %s: a version must never be used twice",
-			t.ID, t.Version, known, d.Release.Root.Digest)
+			t.ID, t.Version, known, release.Root.Digest)
 	case highest != "" && artifact.CompareVersions(t.Version, highest) < 0:
 		err = refuse(name, RefusedDowngrade, "%s %s was accepted here before, and %s is older", t.ID, highest, t.Version)
 	}
-	if err != nil && opts.AllowDowngrade {
-		return "allow-downgrade", nil
+	if err != nil && allowDowngrade {
+		return overrideDowngrade, nil
 	}
 	return "", err
 }

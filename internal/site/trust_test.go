@@ -143,7 +143,7 @@ func TestAuditAnchors(t *testing.T) {
 func TestAddRuleAtSite(t *testing.T) {
 	t.Parallel()
 	h := open(t, t.TempDir(), newHost())
-	if _, _, err := h.Policy(); !errors.Is(err, fs.ErrNotExist) {
+	if _, _, err := h.Policy(t.Context()); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("Policy() = %v, want fs.ErrNotExist", err)
 	}
 	_, public, err := signer.GenerateKeyPair(nil)
@@ -160,7 +160,7 @@ func TestAddRuleAtSite(t *testing.T) {
 			t.Fatalf("AddRule() = %+v, %v", p, err)
 		}
 	}
-	p, data, err := h.Policy()
+	p, data, err := h.Policy(t.Context())
 	if err != nil || p.Keys["example"].Fingerprint() != key.Fingerprint() || !strings.Contains(string(data), "example.com/**") {
 		t.Errorf("Policy() = %+v, %s, %v", p, data, err)
 	}
@@ -171,7 +171,7 @@ func TestAddRuleAtSite(t *testing.T) {
 		t.Fatal(err)
 	}
 	var refused *site.RefusedError
-	if _, _, err := h.Policy(); !errors.As(err, &refused) || refused.Reason != site.RefusedHome {
+	if _, _, err := h.Policy(t.Context()); !errors.As(err, &refused) || refused.Reason != site.RefusedHome {
 		t.Errorf("Policy() = %v for one that a group may change", err)
 	}
 	if _, err := h.AddRule(t.Context(), rule); !errors.As(err, &refused) {

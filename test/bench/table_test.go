@@ -32,6 +32,8 @@ const (
 	rowVerify      = "verify media"
 	rowVerifyRAM   = "verify 100,000 blobs, peak memory"
 	rowVerifyGrow  = "verify, a blob's CPU time at 100,000 blobs, to that at 1,000"
+	rowImport      = "import 2 GiB of signed releases"
+	rowReleases    = "verify 1,000 signed releases, to hashing and verifying alone"
 	rowKill        = "after kill -9, sent again per worker and kill"
 	unmeasured     = "not measured"
 	benchTableFile = "bench.md"
@@ -39,7 +41,7 @@ const (
 
 var allRows = []string{
 	rowMirror, rowMirrorSync, rowMirrorBoth, rowMirrorRAM, rowWritten, rowSmall, rowSmallAsked, rowSmallAgain, rowAgainAsked,
-	rowLargeRAM, rowManyRAM, rowManyGrowth, rowVerify, rowVerifyRAM, rowVerifyGrow, rowKill,
+	rowLargeRAM, rowManyRAM, rowManyGrowth, rowVerify, rowVerifyRAM, rowVerifyGrow, rowImport, rowReleases, rowKill,
 }
 
 // row is one line of the result. Value and budget, 0 for none, are numbers of unit.

@@ -43,7 +43,8 @@ func TestSite(t *testing.T) {
 		t.Run("upgrade and rollback", s.upgradeAndRollback) &&
 		t.Run("reboot", s.reboot) &&
 		t.Run("receipt", s.receipt) &&
-		t.Run("uninstall and install", s.uninstallAndInstall)
+		t.Run("uninstall and install", s.uninstallAndInstall) &&
+		t.Run("library", s.fromLibrary)
 }
 
 // installs is the command that installs 1.0.0 from media.
@@ -274,7 +275,7 @@ func (s shop) uninstallAndInstall(t *testing.T) {
 	}
 	s.run(t, append(s.installs(s.media, s.pub), "--allow-downgrade")...) // 1.1.0 was accepted before
 	s.works(t, "1.0.0")
-	if log := s.run(t, "sealift", "audit", "show"); !strings.Contains(log, "install begun shop example.com/shop 1.0.0") || strings.Count(log, "by --allow-downgrade") != 1 {
+	if log := s.run(t, "sealift", "audit", "show"); !strings.Contains(log, "install begun shop example.com/shop 1.0.0") || strings.Count(log, "install begun shop example.com/shop 1.0.0 revision 15 policy 1 by --allow-downgrade") != 1 {
 		t.Errorf("the audit log does not tell of it:\n%s", log)
 	}
 	s.run(t, "sealift", "audit", "verify")
@@ -283,4 +284,35 @@ func (s shop) uninstallAndInstall(t *testing.T) {
 	if _, err := os.Stat(s.dir + "/home"); err != nil {
 		t.Errorf("the site's records are gone: %v", err)
 	}
+}
+
+// fromLibrary lives on without the media, and without the images that the engine had.
+func (s shop) fromLibrary(t *testing.T) {
+	s.run(t, "sealift", "import", s.media)
+	away := s.media + ".away"
+	if err := os.Rename(s.media, away); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := os.Rename(away, s.media); err != nil {
+			t.Error(err)
+		}
+	}()
+	s.run(t, "docker", "image", "prune", "-af")
+	// works looks into the manifests of the media.
+	held := s
+	held.media = s.dir + "/home/layout"
+	s.run(t, "sealift", "install", "shop:1.0.0", "--yes")
+	s.order(t)
+	held.works(t, "1.0.0")
+	s.run(t, "sealift", "upgrade", "shop", "--yes")
+	held.works(t, "1.1.0")
+	s.run(t, "docker", "image", "prune", "-af")
+	s.run(t, "sealift", "rollback", "shop", "--yes")
+	held.works(t, "1.0.0")
+	if list := s.run(t, "sealift", "list"); !strings.Contains(list, "installed as shop") {
+		t.Errorf("list does not say what is installed:\n%s", list)
+	}
+	s.run(t, "sealift", "audit", "verify")
+	s.run(t, "sealift", "uninstall", "shop", "--delete-data", "sealift-shop_db_data", "--yes")
 }

@@ -150,7 +150,7 @@ func (c mediaCopies) crane(t *testing.T) {
 	// A layout is one image or one index to crane; it has no way to name an
 	// entry. Pushing the whole index takes everything, names excepted.
 	c.fails(t, 1, []string{"consider --index"}, "crane", "push", c.media, c.registry+"/crane/one:1")
-	c.run(t, "crane", "push", "--index", c.media, c.registry+"/crane/all:1")
+	c.cranePush(t, c.media, c.registry+"/crane/all:1")
 	if got := c.run(t, "crane", "digest", c.registry+"/crane/all@"+c.digest); got != c.digest {
 		t.Errorf("the pushed release is %s, want %s", got, c.digest)
 	}

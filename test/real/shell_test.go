@@ -158,6 +158,24 @@ func (s shell) run(t testing.TB, argv ...string) string {
 	return strings.TrimSpace(r.stdout)
 }
 
+// cranePush pushes all of a layout with crane. It uploads the blobs that manifests have in
+// common, as the empty config, once for each of them and at the same time, and now and
+// then the registry is shown a manifest before its config, or takes half an upload.
+func (s shell) cranePush(t testing.TB, layout, to string) {
+	t.Helper()
+	push := []string{"crane", "push", "--index", layout, to}
+	for range 3 {
+		r := s.try(t, push...)
+		if r.code == 0 {
+			return
+		}
+		if !strings.Contains(r.stderr, "MANIFEST_BLOB_UNKNOWN") && !strings.Contains(r.stderr, "DIGEST_INVALID") {
+			t.Fatalf("%s: exit status %d\n%s", r.command, r.code, r.stderr)
+		}
+	}
+	s.run(t, push...)
+}
+
 // fails runs a program that must end with the given exit status and say each of
 // the texts.
 func (s shell) fails(t testing.TB, code int, texts []string, argv ...string) {

@@ -155,8 +155,8 @@ func readSigners(ctx context.Context, f delivery.Found, trust delivery.Trust) Si
 	list, err := signer.Signatures(ctx, f.Store, f.Descriptor)
 	s.Signatures = len(list)
 	for _, one := range list {
-		if one.Key != "" {
-			s.Claimed = append(s.Claimed, one.Key)
+		if by := one.Signer(); by != "" {
+			s.Claimed = append(s.Claimed, by)
 		}
 	}
 	slices.Sort(s.Claimed)
@@ -165,7 +165,7 @@ func readSigners(ctx context.Context, f delivery.Found, trust delivery.Trust) Si
 		s.Verified = []string{}
 		var evidence *signer.Evidence
 		if evidence, err = delivery.VerifySignature(ctx, f, trust); err == nil {
-			s.Verified = evidence.Keys()
+			s.Verified = evidence.Signers()
 		}
 	}
 	if err != nil {

@@ -15,11 +15,15 @@ import (
 	"github.com/sealift/sealift/artifact"
 	"github.com/sealift/sealift/internal/layout"
 	"github.com/sealift/sealift/mirror"
+	"github.com/sealift/sealift/signer"
 )
 
 const (
 	// StartName is the page for people, at the root of the media.
 	StartName = "START-HERE.txt"
+	// TrustedRootName is the empty trusted root beside it. cosign asks for one over the
+	// network otherwise; sealift trusts no such file.
+	TrustedRootName = "trusted_root.json"
 	// startColumns is how wide its lines are; startRoots is how many artifacts it
 	// lists, and startTools how many programs: it is one page.
 	startColumns = 72
@@ -44,11 +48,16 @@ type Content struct {
 	Signed bool
 }
 
-// PackStart writes START-HERE.txt onto media, with what stands there in sealift/bin.
-// What stands there with the same bytes is not written again.
+// PackStart writes START-HERE.txt onto media, with what stands there in sealift/bin,
+// and the empty trusted root that its command for cosign names. What stands there with
+// the same bytes is not written again.
 func PackStart(ctx context.Context, dst FileWriter, media fs.FS, label layout.Label, contents []Content) error {
 	files, err := filesOn(media)
 	if err != nil {
+		return err
+	}
+	empty := signer.TrustedRoot()
+	if _, err := put(ctx, dst, media, TrustedRootName, 0o644, digest.FromBytes(empty), bytes.NewReader(empty)); err != nil {
 		return err
 	}
 	text := StartHere(label, contents, files)
@@ -96,21 +105,50 @@ func (p *page) whatIsHere() {
 	} else if len(p.contents) == 0 {
 		p.add("- nothing that has a name")
 	}
-	delta := slices.ContainsFunc(p.label.Roots, func(r layout.LabelRoot) bool { return len(r.Base) > 0 })
 	switch {
 	case p.isVolume():
-		s := p.label.Set
-		p.add("", cut(fmt.Sprintf("THIS IS DISC %d OF %d of the set %s.", s.Volume, len(s.Volumes), s.ID), startColumns),
+		set := p.label.Set
+		p.add("", cut(fmt.Sprintf("THIS IS DISC %d OF %d of the set %s.", set.Volume, len(set.Volumes), set.ID), startColumns),
 			"It can be checked alone. To use it bring it together with",
-			"the other discs. Do this for each of them in turn:",
-			"  sealift mirror DISC /srv/media     and then use /srv/media as DISC",
-			"Each but the last ends with \"incomplete\", exit status 14: go on.")
-	case delta:
+			"the other discs. Do this for each of them in turn:")
+		p.add(p.together("DISC")...)
+		p.add("Each but the last ends with \"incomplete\", exit status 14: go on.")
+	case p.isDelta():
 		p.add("", "It can be checked alone. To use it bring it together with",
-			"a disc that holds what came before, EARLIER, which has to come first:",
-			"  sealift mirror EARLIER /srv/media",
-			"  sealift mirror DISC /srv/media     and then use /srv/media as DISC")
+			"a disc that holds what came before, EARLIER, which has to come first:")
+		p.add(p.together("EARLIER")...)
+		p.add(p.together("DISC")...)
 	}
+}
+
+// together are the commands that bring one disc together with others: what is signed
+// goes into the library, all else onto a disk.
+func (p *page) together(disc string) []string {
+	if apps, signed := p.apps(); len(apps) > 0 && signed {
+		return []string{"  sealift import " + disc + " --key vendor.pub"}
+	}
+	line := "  sealift mirror " + disc + " /srv/media"
+	if disc == "DISC" {
+		line += "     and then use /srv/media as DISC"
+	}
+	return []string{line}
+}
+
+// apps are the ids of what is here, sorted; signed says that there is one that is.
+func (p *page) apps() (ids []string, signed bool) {
+	for _, c := range p.contents {
+		if c.ID != "" {
+			ids = append(ids, c.ID)
+			signed = signed || c.Signed
+		}
+	}
+	slices.Sort(ids)
+	return slices.Compact(ids), signed
+}
+
+// isDelta reports whether something builds on what is not here.
+func (p *page) isDelta() bool {
+	return slices.ContainsFunc(p.label.Roots, func(r layout.LabelRoot) bool { return len(r.Base) > 0 })
 }
 
 // isVolume reports whether other discs hold some of what is named here.
@@ -208,23 +246,17 @@ func (p *page) howToCheck() {
 func (p *page) howToUse() {
 	p.add("", "USE", "  sealift inspect DISC               names, components, signatures",
 		"  sealift serve DISC                 a registry at 127.0.0.1:5050")
-	apps := map[string]bool{}
-	signed := false
-	for _, c := range p.contents {
-		if c.ID != "" {
-			apps[c.ID] = true
-			signed = signed || c.Signed
-		}
-	}
-	switch {
+	switch apps, signed := p.apps(); {
 	case len(apps) == 0:
 		p.add("Nothing here is an app to install: pull it from what serve offers.")
 	case !signed:
 		p.add("No app here is signed, so none can be installed: ask the vendor.")
+	case p.isVolume() || p.isDelta():
+		p.add("  sealift install APP                as sealift list shows it")
 	case len(apps) == 1:
-		p.add("  sealift install DISC --key vendor.pub")
+		p.add("  sealift install DISC --key vendor.pub", "  sealift import DISC --key vendor.pub   to keep it here, for later")
 	default:
-		p.add("  sealift install DISC//NAME --key vendor.pub   NAME as inspect shows it")
+		p.add("  sealift install DISC//NAME --key vendor.pub   NAME as inspect shows it", "  sealift import DISC --key vendor.pub   to keep it here, for later")
 	}
 }
 
@@ -261,6 +293,10 @@ func (p *page) otherTools() {
 		p.add(fit("  docker pull "+image, "  docker pull 127.0.0.1:5050/NAME"))
 	}
 	p.add("  crane copy 127.0.0.1:5050/NAME HOST/REPO:TAG     while serve runs")
+	if slices.ContainsFunc(p.contents, func(c Content) bool { return c.Signed }) {
+		p.add("  cosign verify --key vendor.pub --insecure-ignore-tlog=true \\",
+			"    --trusted-root DISC/"+TrustedRootName+" 127.0.0.1:5050/NAME")
+	}
 }
 
 // served is the name that an artifact has behind serve.

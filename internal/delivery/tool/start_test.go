@@ -54,6 +54,7 @@ USE
   sealift inspect DISC               names, components, signatures
   sealift serve DISC                 a registry at 127.0.0.1:5050
   sealift install DISC --key vendor.pub
+  sealift import DISC --key vendor.pub   to keep it here, for later
 `
 
 func TestStartHereText(t *testing.T) {
@@ -100,21 +101,23 @@ func TestStartHere(t *testing.T) {
 		never    []string
 	}{
 		{"one app", layout.Label{}, []tool.Content{shopContent}, linuxTools,
-			[]string{install + " DISC --key vendor.pub", "oras cp -r --from-oci-layout DISC:shop-1.0.0 HOST/REPO:TAG", "crane copy 127.0.0.1:5050/NAME"}, []string{"docker", "DISC//"}},
+			[]string{install + " DISC --key vendor.pub", "oras cp -r --from-oci-layout DISC:shop-1.0.0 HOST/REPO:TAG", "crane copy 127.0.0.1:5050/NAME", "cosign verify --key vendor.pub", "--trusted-root DISC/trusted_root.json"}, []string{"docker", "DISC//"}},
 		{"two versions of one app", layout.Label{}, []tool.Content{shop2, shopContent}, linuxTools,
 			[]string{"shop 1.0.0, Shop", "shop 1.1.0, Shop", install + " DISC --key vendor.pub"}, []string{"DISC//"}},
 		{"two apps", layout.Label{}, []tool.Content{shopContent, chat}, linuxTools, []string{install + " DISC//NAME --key vendor.pub"}, []string{install + " DISC --key"}},
 		{"plain image", layout.Label{}, []tool.Content{webContent}, linuxTools,
 			[]string{"image registry.example.com:5000/web:2", "docker pull 127.0.0.1:5050/registry.example.com__5000/web:2", "Nothing here is an app", "--signatures=false", "Nothing here is signed"},
-			[]string{install, "vendor.pub"}},
+			[]string{install, "vendor.pub", "cosign"}},
 		{"data", layout.Label{}, []tool.Content{dataContent}, nil, []string{"artifact registry.example.com/maps:7", "not on this disc"}, []string{install, "docker", "sha256sum", "/tmp"}},
 		{"app that is not signed", layout.Label{}, []tool.Content{unsigned}, linuxTools, []string{"none can be installed", "--signatures=false"}, []string{install, "sealift fingerprint"}},
 		{"some signed", layout.Label{}, []tool.Content{shopContent, webContent}, linuxTools,
 			[]string{"sealift verify DISC//NAME --key vendor.pub", "sealift verify DISC --signatures=false", install + " DISC --key"}, []string{"verify DISC --key"}},
 		{"delta", delta, []tool.Content{shopContent}, linuxTools,
-			[]string{"ONLY WHAT IS NEW since registry.example.com/shop:0.9.0 or 1 more", "sealift mirror EARLIER /srv/media", "sealift mirror DISC /srv/media", "a disc that holds what came before"}, []string{"oras", "docker", "crane"}},
+			[]string{"ONLY WHAT IS NEW since registry.example.com/shop:0.9.0 or 1 more", "sealift import EARLIER --key vendor.pub", "sealift import DISC --key vendor.pub", "sealift install APP", "a disc that holds what came before"}, []string{"oras", "docker", "crane"}},
 		{"volume", volume, []tool.Content{shopContent}, linuxTools,
-			[]string{"THIS IS DISC 2 OF 3 of the set 4f1c.", "the other discs", "sealift mirror DISC /srv/media", "Each but the last ends with \"incomplete\", exit status 14"}, []string{"oras", "docker", "crane"}},
+			[]string{"THIS IS DISC 2 OF 3 of the set 4f1c.", "the other discs", "sealift import DISC --key vendor.pub", "sealift install APP", "Each but the last ends with \"incomplete\", exit status 14"}, []string{"oras", "docker", "crane"}},
+		{"volume of what is not signed", volume, []tool.Content{webContent}, linuxTools, []string{"sealift mirror DISC /srv/media     and then use /srv/media as DISC"}, []string{"sealift import"}},
+		{"delta of what is not signed", delta, []tool.Content{unsigned}, linuxTools, []string{"sealift mirror EARLIER /srv/media\r\n", "sealift mirror DISC /srv/media     and then"}, []string{"sealift import"}},
 		{"nothing", layout.Label{}, nil, nil, []string{"nothing that has a name"}, []string{install, "oras"}},
 		{"Windows only", layout.Label{}, []tool.Content{shopContent}, []tool.File{windows}, []string{"certutil -hashfile DISC/sealift/bin/sealift-windows-amd64.exe SHA256", "command prompt"}, []string{"chmod", "/tmp"}},
 		{"all there is", volume, everything, every, []string{"- and 58 more", "(uname -sm says Darwin arm64)", "(uname -sm says Linux armv7l)"}, nil},

@@ -1,0 +1,196 @@
+package site_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/sealift/sealift/internal/site"
+	"github.com/sealift/sealift/internal/target"
+)
+
+// arrival is a release as import brings it.
+func arrival(t *testing.T, version, suffix string) site.Arrival {
+	d := shop(t, version, suffix)
+	d.Evidence = json.RawMessage(`{"of": "` + version + `"}`)
+	return site.Arrival{Delivery: d}
+}
+
+func TestImport(t *testing.T) {
+	t.Parallel()
+	h := open(t, t.TempDir(), newHost())
+	newer, older := arrival(t, "1.1.0", ""), arrival(t, "1.0.0", "")
+	nothing := func(context.Context) error { return nil }
+
+	// What does not arrive is not remembered, so that the one before still may.
+	broken := errors.New("the disk is broken")
+	if err := h.Import(t.Context(), []site.Arrival{newer}, func(context.Context) error { return broken }); !errors.Is(err, broken) {
+		t.Fatalf("Import of a broken disk = %v, want %v", err, broken)
+	}
+	if _, err := h.Admit(older.Delivery, false); err != nil {
+		t.Errorf("Admit behind an import that failed = %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	err := h.Import(ctx, []site.Arrival{newer}, func(ctx context.Context) error { cancel(); return context.Cause(ctx) })
+	if !errors.Is(err, context.Canceled) {
+		t.Fatalf("Import that is interrupted = %v, want %v", err, context.Canceled)
+	}
+	if err := h.Import(t.Context(), []site.Arrival{newer}, func(context.Context) error {
+		if _, err := h.Evidence(newer.Release.Root.Digest); err != nil {
+			t.Errorf("Evidence before anything is copied = %v", err)
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := h.Evidence(newer.Release.Root.Digest); err != nil || !json.Valid(got) {
+		t.Errorf("Evidence = %s, %v", got, err)
+	}
+
+	// There is no way back, but for who insists.
+	var refused *site.RefusedError
+	if _, err := h.Admit(older.Delivery, false); !errors.As(err, &refused) || refused.Reason != site.RefusedDowngrade {
+		t.Errorf("Admit of an older release = %v, want it refused for %s", err, site.RefusedDowngrade)
+	}
+	if _, err := h.Admit(arrival(t, "1.1.0", "  x: {type: string, default: y}").Delivery, false); !errors.As(err, &refused) || refused.Reason != site.RefusedVersionReused {
+		t.Errorf("Admit of another 1.1.0 = %v, want it refused for %s", err, site.RefusedVersionReused)
+	}
+	if older.Override, err = h.Admit(older.Delivery, true); err != nil || older.Override != "allow-downgrade" {
+		t.Errorf("Admit of an older release that is insisted on = %q, %v", older.Override, err)
+	}
+	if err := h.Import(t.Context(), []site.Arrival{older}, nothing); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{
+		"import begun 1.1.0", "import failed 1.1.0 the disk is broken", "import begun 1.1.0", "import interrupted 1.1.0", "import begun 1.1.0", "import succeeded 1.1.0",
+		"import begun 1.0.0 allow-downgrade", "import succeeded 1.0.0 allow-downgrade",
+	}
+	if diff := cmp.Diff(want, auditLog(t, h)); diff != "" {
+		t.Errorf("the log (-want +got):\n%s", diff)
+	}
+
+	// Evidence goes with the release; that it was accepted stays.
+	held := []site.Held{{ID: "example.com/shop", Version: "1.0.0", Root: older.Release.Root.Digest}}
+	if err := h.Prune(t.Context(), held, func(context.Context) error { return broken }); !errors.Is(err, broken) {
+		t.Errorf("Prune of a broken disk = %v, want %v", err, broken)
+	}
+	if _, err := h.Evidence(older.Release.Root.Digest); err != nil {
+		t.Errorf("Evidence of what is still there = %v", err)
+	}
+	if err := h.Prune(t.Context(), held, nothing); err != nil {
+		t.Errorf("Prune = %v", err)
+	}
+	if _, err := h.Evidence(older.Release.Root.Digest); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("Evidence of what is gone = %v, want %v", err, fs.ErrNotExist)
+	}
+	if _, err := h.Evidence("sha256:../../trust"); err == nil {
+		t.Error("Evidence of what is no digest is there")
+	}
+	if _, err := h.Admit(older.Delivery, false); !errors.As(err, &refused) {
+		t.Errorf("Admit of an older release that is gone = %v, want it refused", err)
+	}
+	if log := auditLog(t, h); !slices.Contains(log, "prune failed 1.0.0 the disk is broken") || log[len(log)-1] != "prune succeeded 1.0.0" {
+		t.Errorf("the log is %q", log)
+	}
+}
+
+// TestPinned keeps what instances run, and can go back to.
+func TestPinned(t *testing.T) {
+	t.Parallel()
+	place := newHost()
+	h := open(t, t.TempDir(), place)
+	versions := map[string]site.Delivery{}
+	roots := map[digest.Digest]string{}
+	for _, v := range []string{"1.0.0", "1.1.0", "1.2.0", "1.3.0", "1.4.0"} {
+		versions[v] = shop(t, v, "")
+		roots[versions[v].Release.Root.Digest] = v
+	}
+	pinned := func(keep int) (lines []string) {
+		t.Helper()
+		pins, err := h.Pinned(keep)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for root, list := range pins {
+			for _, p := range list {
+				lines = append(lines, fmt.Sprint(roots[root], " ", p.Instance, " ", p.Revision, " ", p.Current))
+			}
+		}
+		slices.Sort(lines)
+		return lines
+	}
+	must(h.Install(t.Context(), versions["1.0.0"], site.InstallOptions{}))(t)
+	must(h.Install(t.Context(), versions["1.0.0"], site.InstallOptions{Instance: "second"}))(t)
+	must(h.Upgrade(t.Context(), versions["1.1.0"], site.InstallOptions{}))(t)
+	must(h.Upgrade(t.Context(), versions["1.2.0"], site.InstallOptions{}))(t)
+	for keep, want := range [][]string{
+		{"1.0.0 second 1 true", "1.2.0 shop 3 true"},
+		{"1.0.0 second 1 true", "1.1.0 shop 2 false", "1.2.0 shop 3 true"},
+		{"1.0.0 second 1 true", "1.0.0 shop 1 false", "1.1.0 shop 2 false", "1.2.0 shop 3 true"},
+	} {
+		if diff := cmp.Diff(want, pinned(keep)); diff != "" {
+			t.Errorf("Pinned(%d) (-want +got):\n%s", keep, diff)
+		}
+	}
+	// What failed is to be tried again, and what runs stays whatever comes behind it.
+	place.fail = func(target.Deployment) error { return errors.New("no space") }
+	if _, err := h.Upgrade(t.Context(), versions["1.3.0"], site.InstallOptions{}); err == nil {
+		t.Fatal("Upgrade() succeeded")
+	}
+	place.fail = nil
+	if diff := cmp.Diff([]string{"1.0.0 second 1 true", "1.2.0 shop 3 true", "1.3.0 shop 4 false"}, pinned(0)); diff != "" {
+		t.Errorf("Pinned(0) behind an upgrade that failed (-want +got):\n%s", diff)
+	}
+	// Back: the same release is counted once.
+	must(h.Rollback(t.Context(), "shop", site.RollbackOptions{Revision: 2}))(t)
+	if diff := cmp.Diff([]string{"1.0.0 second 1 true", "1.1.0 shop 5 true", "1.2.0 shop 3 false"}, pinned(1)); diff != "" {
+		t.Errorf("Pinned(1) behind a rollback (-want +got):\n%s", diff)
+	}
+	must(h.Uninstall(t.Context(), "second", site.UninstallOptions{}))(t)
+	if diff := cmp.Diff([]string{"1.1.0 shop 5 true"}, pinned(0)); diff != "" {
+		t.Errorf("Pinned(0) behind an uninstall (-want +got):\n%s", diff)
+	}
+}
+
+// TestInstallFromLibrary installs older releases that are in the library.
+func TestInstallFromLibrary(t *testing.T) {
+	t.Parallel()
+	h := open(t, t.TempDir(), newHost())
+	newer, older := arrival(t, "1.1.0", ""), arrival(t, "1.0.0", "")
+	for _, a := range []site.Arrival{older, newer} {
+		if err := h.Import(t.Context(), []site.Arrival{a}, func(context.Context) error { return nil }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var refused *site.RefusedError
+	if _, err := h.Install(t.Context(), older.Delivery, site.InstallOptions{}); !errors.As(err, &refused) || refused.Reason != site.RefusedDowngrade {
+		t.Errorf("Install of an older release from elsewhere = %v, want it refused for %s", err, site.RefusedDowngrade)
+	}
+	older.Library, newer.Library = true, true
+	another := arrival(t, "1.0.0", "  x: {type: string, default: y}")
+	another.Library = true
+	if _, err := h.Install(t.Context(), another.Delivery, site.InstallOptions{}); !errors.As(err, &refused) || refused.Reason != site.RefusedVersionReused {
+		t.Errorf("Install of what came into the library without being accepted = %v, want it refused for %s", err, site.RefusedVersionReused)
+	}
+	must(h.Install(t.Context(), older.Delivery, site.InstallOptions{}))(t)
+	must(h.Upgrade(t.Context(), newer.Delivery, site.InstallOptions{}))(t)
+	if _, err := h.Upgrade(t.Context(), older.Delivery, site.InstallOptions{}); !errors.As(err, &refused) || refused.Reason != site.RefusedDowngrade {
+		t.Errorf("Upgrade to an older release = %v, want it refused for %s", err, site.RefusedDowngrade)
+	}
+	must(h.Upgrade(t.Context(), older.Delivery, site.InstallOptions{AllowDowngrade: true}))(t)
+	log := auditLog(t, h)
+	if want := "upgrade begun 1.0.0 allow-downgrade"; log[len(log)-2] != want {
+		t.Errorf("the log has %q, want %q", log[len(log)-2], want)
+	}
+	list, err := h.Installed()
+	if err != nil || len(list) != 1 || list[0].App.Version != "1.0.0" {
+		t.Errorf("Installed() = %v, %v, want 1.0.0 alone", list, err)
+	}
+}
