@@ -16,7 +16,7 @@ import (
 // MaxEnvelopeBytes is the size of the largest envelope that is looked at.
 const MaxEnvelopeBytes = 32 << 20
 
-// EnvelopeError is the error of [Open].
+// EnvelopeError is the error of [Open] and [OpenStatement].
 type EnvelopeError struct {
 	// Given are the fingerprints of the keys that were accepted, Claimed those
 	// that the signatures claim to be by, which is not verified. Both are sorted.
@@ -78,16 +78,7 @@ func Open(raw []byte, payloadType string, keys []*Key) ([]byte, *Key, error) {
 	if err != nil {
 		return nil, nil, &EnvelopeError{Err: err}
 	}
-	key, err := e.verify(keys)
-	if err != nil {
-		failed := &EnvelopeError{Claimed: e.claimed(), Err: err}
-		for _, k := range keys {
-			failed.Given = append(failed.Given, k.Fingerprint())
-		}
-		slices.Sort(failed.Given)
-		return nil, nil, failed
-	}
-	return e.payload, key, nil
+	return e.open(keys)
 }
 
 // OpenUnverified returns the payload of a DSSE envelope, whoever wrote it, and
@@ -146,6 +137,20 @@ func (e *envelope) claimed() []string {
 	}
 	slices.Sort(names)
 	return slices.Compact(names)
+}
+
+// open returns the payload and the key that signed it, or an *EnvelopeError.
+func (e *envelope) open(keys []*Key) ([]byte, *Key, error) {
+	key, err := e.verify(keys)
+	if err != nil {
+		failed := &EnvelopeError{Claimed: e.claimed(), Err: err}
+		for _, k := range keys {
+			failed.Given = append(failed.Given, k.Fingerprint())
+		}
+		slices.Sort(failed.Given)
+		return nil, nil, failed
+	}
+	return e.payload, key, nil
 }
 
 // verify returns the key that signed, or why none did. Every key is tried on

@@ -20,6 +20,7 @@
 //
 // [Seal] and [Open] do the same for a document that travels by itself: it is
 // carried inside a DSSE envelope, v1.0.2 (https://github.com/secure-systems-lab/dsse).
+// [SealStatement] and [OpenStatement] do so for an in-toto statement, in a bundle.
 //
 // Whatever is read is bounded in size and number and checked against its
 // digest before it is looked at. Only subjects with a sha256 digest are signed

@@ -31,7 +31,7 @@ var layers = [][]string{
 	{"artifact"},
 	{"internal/layout", "internal/remote", "internal/remote/remotetest", "internal/archive"},
 	{"signer"},
-	{"mirror"},
+	{"mirror", "internal/receipt"},
 	{"registry"},
 	{"internal/target"},
 	{"internal/publish", "internal/target/compose"},

@@ -33,8 +33,8 @@ type Entry struct {
 	Time     time.Time     `json:"time"`
 	// User did it, as the system calls the account.
 	User string `json:"user,omitempty"`
-	// Event is what was done: import, install, upgrade, rollback, uninstall, policy, or
-	// refused.
+	// Event is what was done: import, install, upgrade, rollback, uninstall, policy,
+	// receipt, or refused.
 	Event string `json:"event"`
 	// Result is how it went: begun, succeeded, failed or interrupted.
 	Result string `json:"result,omitempty"`
@@ -50,6 +50,8 @@ type Entry struct {
 	Keys []string `json:"keys,omitempty"`
 	// Policy is the version of the policy that decided, or that was made.
 	Policy int `json:"policy,omitempty"`
+	// Receipt is the digest of the receipt that was made, as a file.
+	Receipt digest.Digest `json:"receipt,omitempty"`
 	// Override is the option by which a person insisted, as allow-downgrade.
 	Override string `json:"override,omitempty"`
 	// Reason says why, in a sentence; it is cut where it is long.
@@ -136,6 +138,14 @@ type Problem struct {
 	// Line counts from 1; it is 0 for what is not there.
 	Line int    `json:"line,omitempty"`
 	Text string `json:"text"`
+}
+
+// String says where and what.
+func (p Problem) String() string {
+	if p.Line == 0 {
+		return p.Text
+	}
+	return fmt.Sprintf("line %d %s", p.Line, p.Text)
 }
 
 // Report is what [Verify] found.

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -10,11 +9,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sealift/sealift/internal/audit"
+	"github.com/sealift/sealift/internal/site"
 	"github.com/sealift/sealift/internal/ui"
 )
-
-// errAudit says that the log is not what was written.
-var errAudit = errors.New("the audit log was changed or cut")
 
 func newAudit(a *app) *cobra.Command {
 	cmd := &cobra.Command{
@@ -22,9 +19,9 @@ func newAudit(a *app) *cobra.Command {
 		Short: "Show what was done at this site, and prove that nothing was taken out",
 		Long: `Whatever changes a site is recorded in audit.jsonl in its home: imports, installs,
 upgrades, rollbacks and uninstalls, when they begin and how they end, changes of the
-policy, what was refused, and what somebody insisted on. Each line has the hash of the
-line before it; the newest is in trust.json too, and the one that began a revision is
-in the revision.`,
+policy, what was refused, what somebody insisted on, and receipts. Each line has the
+hash of the line before it; the newest is in trust.json too, the one that began a
+revision is in the revision, and the newest there was in a receipt.`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return nil
@@ -53,19 +50,28 @@ func newAuditShow(a *app) *cobra.Command {
 }
 
 func newAuditVerify(a *app) *cobra.Command {
-	return &cobra.Command{
+	var receipts, keys []string
+	cmd := &cobra.Command{
 		Use:   "verify",
 		Short: "Find where the audit log was changed or cut",
 		Long: `verify reads the whole log, follows its chain, and compares it with every entry that
-was written down elsewhere: the newest in trust.json, and one in each revision. It
-names each line that is not as it was written, and what is not there. Entries behind
-the last that is known elsewhere could be taken away unseen, which a kill in mid-write
-can leave: one at most. The exit status is 12 when anything is wrong; the result is
-printed all the same.`,
-		Example: "  sealift audit verify",
+was written down elsewhere: the newest in trust.json, one in each revision, and, with
+--receipt, the newest when a receipt was made. It names each line that is not as it was
+written, and what is not there. Entries behind the last that is known elsewhere could be
+taken away unseen, which a kill in mid-write can leave: one at most. The exit status is
+12 when anything is wrong; the result is printed all the same.
+
+Who can write to the site's home can write all of it anew, but for a receipt that is
+kept elsewhere, as by the vendor. With --key, the site's public key, a receipt that is
+not the site's own is refused before the log is read.`,
+		Example: "  sealift audit verify\n  sealift audit verify --receipt receipt.json --key site.pub",
 		Args:    args(0, 0, "no arguments"),
-		RunE:    func(*cobra.Command, []string) error { return a.auditVerify() },
+		RunE:    func(*cobra.Command, []string) error { return a.auditVerify(receipts, keys) },
 	}
+	cmd.Flags().StringArrayVar(&receipts, "receipt", nil, "compare with the receipt in `FILE` too (may be repeated)")
+	keyFlag(cmd, &keys)
+	_ = cmd.MarkFlagFilename("receipt", "json")
+	return cmd
 }
 
 func (a *app) auditShow(last int) error {
@@ -111,6 +117,7 @@ func auditLine(e audit.Entry) string {
 	if e.Policy > 0 {
 		words = append(words, fmt.Sprintf("policy %d", e.Policy))
 	}
+	words = append(words, string(e.Receipt))
 	if e.Override != "" {
 		words = append(words, "by --"+e.Override)
 	}
@@ -126,12 +133,16 @@ func auditLine(e audit.Entry) string {
 	return strings.Join(shown, " ")
 }
 
-func (a *app) auditVerify() error {
+func (a *app) auditVerify(receipts, keyFiles []string) error {
+	anchors, err := a.receiptAnchors(receipts, keyFiles)
+	if err != nil {
+		return err
+	}
 	home, err := a.openState()
 	if err != nil {
 		return err
 	}
-	report, err := home.VerifyAudit(nil)
+	report, err := home.VerifyAudit(nil, anchors...)
 	if err != nil {
 		return err
 	}
@@ -141,19 +152,39 @@ func (a *app) auditVerify() error {
 	}{"auditVerified", report}
 	err = a.out.Result(v, func(w io.Writer) {
 		for _, p := range report.Problems {
-			if p.Line > 0 {
-				fmt.Fprintf(w, "line %d ", p.Line)
-			}
-			fmt.Fprintln(w, ui.Value(p.Text))
+			fmt.Fprintln(w, ui.Value(p.String()))
 		}
 		if len(report.Problems) == 0 {
 			fmt.Fprintf(w, "%d entries, all as written; the last is %s\n", report.Entries, orNone(string(report.Head.Digest)))
 		}
 	})
 	if err == nil && len(report.Problems) > 0 {
-		err = errAudit
+		err = site.ErrAudit
 	}
 	return err
+}
+
+// receiptAnchors are the heads of the log that receipts know.
+func (a *app) receiptAnchors(files, keyFiles []string) ([]audit.Anchor, error) {
+	if len(keyFiles) > 0 && len(files) == 0 {
+		return nil, usagef("--key is for --receipt FILE; the log itself is not signed")
+	}
+	keys, err := loadKeys(keyFiles)
+	if err != nil {
+		return nil, err
+	}
+	var anchors []audit.Anchor
+	for _, file := range files {
+		doc, err := readReceipt(file, keys)
+		if err != nil {
+			return nil, err
+		}
+		if len(keys) == 0 {
+			a.out.Warn("whose receipt %s is was not verified; pass the site's public key as --key", file)
+		}
+		anchors = append(anchors, audit.Anchor{Head: doc.Receipt.Audit, Where: "the receipt " + file})
+	}
+	return anchors, nil
 }
 
 func orNone(s string) string {

@@ -15,6 +15,7 @@ import (
 	"github.com/sealift/sealift/internal/layout"
 	"github.com/sealift/sealift/internal/publish"
 	"github.com/sealift/sealift/internal/remote"
+	"github.com/sealift/sealift/internal/site"
 	"github.com/sealift/sealift/mirror"
 	"github.com/sealift/sealift/signer"
 )
@@ -69,7 +70,7 @@ func exitCode(ctx context.Context, err error) int {
 		return exitCredentials
 	case brokenOff(err):
 		return exitIncomplete
-	case isDamage(err), errors.Is(err, signer.ErrInvalid), errors.Is(err, errAudit):
+	case isDamage(err), errors.Is(err, signer.ErrInvalid), errors.Is(err, site.ErrAudit), errors.Is(err, site.ErrContradicted):
 		return exitVerification
 	case errors.Is(err, signer.ErrUnsigned), errors.Is(err, signer.ErrNotAccepted), errors.Is(err, publish.ErrVersionTaken),
 		errors.Is(err, delivery.ErrMisnamed), errors.Is(err, errRefused), errors.Is(err, errDeclined), errors.Is(err, mirror.ErrMoved), errors.As(err, new(*mirror.VolumeError)),
@@ -140,7 +141,7 @@ func hint(err error, code int) string {
 		return "set COSIGN_PASSWORD to the key's password, or run on a terminal to be asked"
 	case errors.Is(err, publish.ErrVersionTaken):
 		return "a published version never changes: raise version in the template and publish that"
-	case errors.Is(err, errAudit):
+	case errors.Is(err, site.ErrAudit), errors.Is(err, site.ErrContradicted):
 		return "keep a copy of the site's home as it is now, and ask who had access to it"
 	case errors.As(err, new(*signer.ClockError)):
 		return "is the clock of this machine right? Where it is, ask the vendor for a release signed by a key that is valid, or change the policy"

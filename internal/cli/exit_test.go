@@ -20,6 +20,7 @@ import (
 	"github.com/sealift/sealift/internal/delivery"
 	"github.com/sealift/sealift/internal/layout"
 	"github.com/sealift/sealift/internal/publish"
+	"github.com/sealift/sealift/internal/receipt"
 	"github.com/sealift/sealift/internal/site"
 	"github.com/sealift/sealift/mirror"
 	"github.com/sealift/sealift/signer"
@@ -68,6 +69,10 @@ func TestExitCode(t *testing.T) {
 		{"digest", content.ErrMismatchedDigest, 12, true},
 		{"digest in mid-copy", incomplete(&layout.DigestError{}), 12, true},
 		{"index", layout.ErrCorruptIndex, 12, true},
+		{"audit log", site.ErrAudit, 12, true},
+		{"records against the log", site.ErrContradicted, 12, true},
+		{"receipt that was changed", &receipt.Error{Err: signer.ErrInvalid}, 12, true},
+		{"receipt by another key", &receipt.Error{Err: signer.ErrNotAccepted}, 15, true},
 		{"damaged and unsigned", errors.Join(&layout.ManifestError{Err: io.EOF}, signer.ErrUnsigned), 12, true},
 		{"login", status(http.StatusUnauthorized), 13, true},
 		{"login in mid-copy", incomplete(status(http.StatusForbidden)), 13, true},

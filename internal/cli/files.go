@@ -26,3 +26,15 @@ func readFile(path string, limit int64) ([]byte, error) {
 	}
 	return data, nil
 }
+
+// startsWith reports whether the first byte of a file is b.
+func startsWith(path string, b byte) bool {
+	f, err := os.Open(path)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	var first [1]byte
+	_, err = io.ReadFull(f, first[:])
+	return err == nil && first[0] == b
+}

@@ -19,15 +19,19 @@ import (
 
 func newInspect(a *app) *cobra.Command {
 	return &cobra.Command{
-		Use:   "inspect REF",
+		Use:   "inspect REF | RECEIPT",
 		Short: "Show what a release, or media, holds",
 		Long: `inspect shows each artifact REF names: for a release its components, the images they
 run and what the site may choose; for an update of a policy its version; for everything the signatures and statements found,
 as SBOMs and reports, and of media what it lacks. Nothing is verified beyond the digests of manifests: who signed is
-no verdict. Use verify for that.`,
-		Example: "  sealift inspect registry.example.com/shop:1.0.0\n  sealift inspect /media/usb -o json",
+no verdict. Use verify for that. RECEIPT is a file that a site made with sealift receipt;
+what it says is shown.`,
+		Example: "  sealift inspect registry.example.com/shop:1.0.0\n  sealift inspect /media/usb -o json\n  sealift inspect receipt.json",
 		Args:    args(1, 1, "one REF"),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if isReceipt(args[0]) {
+				return a.inspectReceipt(args[0])
+			}
 			return a.inspect(cmd.Context(), args[0])
 		},
 	}

@@ -153,9 +153,7 @@ func (a *app) inventorySigner(ctx context.Context, f inventoryFlags) (*signer.Si
 		paths = paths[:1]
 	}
 	for _, path := range paths {
-		if _, err := os.Lstat(path); err == nil {
-			return nil, withHint(fmt.Errorf("%w: %s exists, and is not overwritten", errRefused, path), "remove it, or choose another name: -O FILE")
-		} else if !errors.Is(err, fs.ErrNotExist) {
+		if err := wantNew(path); err != nil {
 			return nil, err
 		}
 	}
@@ -163,6 +161,16 @@ func (a *app) inventorySigner(ctx context.Context, f inventoryFlags) (*signer.Si
 		return nil, nil
 	}
 	return a.loadSigner(ctx, f.key)
+}
+
+// wantNew fails unless nothing is at path, which -O named.
+func wantNew(path string) error {
+	if _, err := os.Lstat(path); err == nil {
+		return withHint(fmt.Errorf("%w: %s exists, and is not overwritten", errRefused, path), "remove it, or choose another name: -O FILE")
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 // held finds what the directories hold, or the layout in the home.
@@ -304,14 +312,28 @@ func (r *inventoried) next() string {
 // saveNew writes a file that is not there yet, durably and as one step: who looks
 // for it finds nothing or all of it.
 func saveNew(path string, data []byte) error {
+	return saveNewOnce(path, func(put func([]byte) error) error { return put(data) })
+}
+
+// saveNewOnce is saveNew for what is put down by make, and gets its name only when make
+// has succeeded.
+func saveNewOnce(path string, make func(put func([]byte) error) error) error {
 	temp := path + "." + rand.Text()[:8] + ".new"
-	err := writeNew(temp, data, 0o644)
+	failed := func(err error) error { return fmt.Errorf("write %s: %w", path, err) }
+	err := make(func(data []byte) error {
+		if err := writeNew(temp, data, 0o644); err != nil {
+			return failed(err)
+		}
+		return nil
+	})
 	if err == nil {
-		err = os.Rename(temp, path)
+		if err = os.Rename(temp, path); err != nil {
+			err = failed(err)
+		}
 	}
 	if err != nil {
 		_ = os.Remove(temp) // it may never have been made
-		return fmt.Errorf("write %s: %w", path, err)
+		return err
 	}
 	return syncDir(filepath.Dir(path))
 }

@@ -33,7 +33,7 @@ type verifyFlags struct {
 func newVerify(a *app) *cobra.Command {
 	var f verifyFlags
 	cmd := &cobra.Command{
-		Use:   "verify REF | DIR…",
+		Use:   "verify REF | DIR… | RECEIPT",
 		Short: "Check signatures and every byte, and mend what is damaged",
 		Long: `verify checks that each artifact REF names is signed by one of the keys given, or
 as a policy wants it, by default the site's (see sealift policy --help), and
@@ -55,11 +55,15 @@ With --repair, what is damaged or missing on media is fetched again from SRC, an
 only that: a repository of a registry, HOST/REPO, or the directory of another copy.
 Several are asked in the order given. Every byte is compared with its digest, so SRC
 need not be trusted. Then the media is verified once more. When it is interrupted,
-the same command continues it.`,
+the same command continues it.
+
+RECEIPT is a file that a site made with sealift receipt: that the site's key signed it
+is verified, and what it says is shown.`,
 		Example: "  sealift verify /media/usb --key cosign.pub\n  sealift verify /media/usb --signatures=false\n" +
 			"  sealift verify /media/usb --certificate-identity release@example.com --certificate-oidc-issuer https://accounts.example.com \\\n" +
 			"    --trusted-root trusted_root.json\n" +
-			"  sealift verify /media/usb --key cosign.pub --repair registry.example.com/shop --repair /media/other",
+			"  sealift verify /media/usb --key cosign.pub --repair registry.example.com/shop --repair /media/other\n" +
+			"  sealift verify receipt.json --key site.pub",
 		Args: args(1, -1, "one REF, or directories"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.verify(cmd.Context(), args, f)
@@ -130,6 +134,9 @@ type verification struct {
 }
 
 func (a *app) verify(ctx context.Context, refs []string, f verifyFlags) error {
+	if len(refs) == 1 && isReceipt(refs[0]) {
+		return a.verifyReceipt(refs[0], f)
+	}
 	trust, err := a.trust(f.trustFlags)
 	if err == nil && f.signatures && !trust.Any() {
 		trust, err = a.siteTrust(ctx)

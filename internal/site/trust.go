@@ -186,13 +186,15 @@ func (r remembered) admit(name string, release *artifact.Release, allowDowngrade
 }
 
 // VerifyAudit reads the log and compares it with itself and with every head that was
-// written down: in trust.json and in the revisions of instances. See gets each entry,
-// in order; it may be nil. A site without a log and without heads has an empty report.
-func (h *Home) VerifyAudit(see func(audit.Entry)) (audit.Report, error) {
+// written down: in trust.json, in the revisions of instances, and in what is handed in.
+// See gets each entry, in order; it may be nil. A site without a log and without heads
+// has an empty report.
+func (h *Home) VerifyAudit(see func(audit.Entry), more ...audit.Anchor) (audit.Report, error) {
 	anchors, err := h.anchors()
 	if err != nil {
 		return audit.Report{}, err
 	}
+	anchors = append(anchors, more...)
 	f, err := os.Open(h.auditPath())
 	if errors.Is(err, fs.ErrNotExist) {
 		return audit.Verify(eof{}, anchors, see)

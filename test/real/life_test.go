@@ -23,7 +23,7 @@ type shop struct {
 // TestSite lives through what a site does with media, without a network and long
 // after the vendor has gone.
 func TestSite(t *testing.T) {
-	needRoot(t, "docker-registry", "curl", "dockerd", "docker", "docker-compose")
+	needRoot(t, "docker-registry", "curl", "dockerd", "docker", "docker-compose", "cosign", "openssl", "jq")
 	v := newVendor(t, shell{})
 	one, digest := v.publish(t, "1.0.0")
 	two, digest11 := v.publish(t, "1.1.0")
@@ -42,6 +42,7 @@ func TestSite(t *testing.T) {
 		t.Run("kill", s.killUpgrade) &&
 		t.Run("upgrade and rollback", s.upgradeAndRollback) &&
 		t.Run("reboot", s.reboot) &&
+		t.Run("receipt", s.receipt) &&
 		t.Run("uninstall and install", s.uninstallAndInstall) &&
 		t.Run("library", s.fromLibrary)
 }
