@@ -33,7 +33,7 @@ type Entry struct {
 	Time     time.Time     `json:"time"`
 	// User did it, as the system calls the account.
 	User string `json:"user,omitempty"`
-	// Event is what was done: import, install, upgrade, rollback, uninstall, policy,
+	// Event is what was done: import, prune, install, upgrade, rollback, uninstall, policy,
 	// receipt, or refused.
 	Event string `json:"event"`
 	// Result is how it went: begun, succeeded, failed or interrupted.

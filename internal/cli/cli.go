@@ -181,7 +181,7 @@ found, 12 damaged or invalid signature, 13 credentials or password, 14 incomplet
 	for group, commands := range map[string][]*cobra.Command{
 		"vendor": {newKeygen(a), newPublish(a), newSign(a), newAttest(a)},
 		"media":  {newMirror(a), newVerify(a), newInspect(a), newDiff(a), newFingerprint(a)},
-		"site":   {newPolicy(a), newImport(a), newList(a), newServe(a), newInstall(a), newUpgrade(a), newRollback(a), newStatus(a), newHistory(a), newUninstall(a), newInventory(a), newReceipt(a), newAudit(a)},
+		"site":   {newPolicy(a), newImport(a), newList(a), newPrune(a), newServe(a), newInstall(a), newUpgrade(a), newRollback(a), newStatus(a), newHistory(a), newUninstall(a), newInventory(a), newReceipt(a), newAudit(a)},
 	} {
 		for _, c := range commands {
 			c.GroupID = group

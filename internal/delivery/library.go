@@ -18,12 +18,9 @@ import (
 // errdef.ErrNotFound.
 var ErrNoLibrary = fmt.Errorf("the library of this site is empty: %w", errdef.ErrNotFound)
 
-// FindLibrary returns the releases in a site's library, the layout in dir, that loc
-// names: by their id, or the last word of it, and by their version or digest; all where
-// it names none. Each is found once, whatever it is called there. What cannot be read is
-// found by its name, HOST/REPO and tag, with its Damage. It fails with [ErrNoLibrary],
-// and with errdef.ErrNotFound when there is none.
-func FindLibrary(ctx context.Context, dir string, loc artifact.Location) ([]Found, error) {
+// FindLibraryNames returns everything in a site's library, the layout in dir, under each
+// name that it has there. It fails with [ErrNoLibrary].
+func FindLibraryNames(ctx context.Context, dir string) ([]Found, error) {
 	l, err := layout.Open(dir)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, layout.ErrNotLayout) {
 		return nil, ErrNoLibrary
@@ -34,6 +31,19 @@ func FindLibrary(ctx context.Context, dir string, loc artifact.Location) ([]Foun
 	if errors.Is(err, errdef.ErrNotFound) {
 		return nil, ErrNoLibrary
 	} else if err != nil {
+		return nil, err
+	}
+	return all, nil
+}
+
+// FindLibrary returns the releases in a site's library, the layout in dir, that loc
+// names: by their id, or the last word of it, and by their version or digest; all where
+// it names none. Each is found once, whatever it is called there. What cannot be read is
+// found by its name, HOST/REPO and tag, with its Damage. It fails with [ErrNoLibrary],
+// and with errdef.ErrNotFound when there is none.
+func FindLibrary(ctx context.Context, dir string, loc artifact.Location) ([]Found, error) {
+	all, err := FindLibraryNames(ctx, dir)
+	if err != nil {
 		return nil, err
 	}
 	var list []Found
