@@ -77,6 +77,9 @@ func (a *app) newCopy(ctx context.Context, req delivery.Request, flags mirrorFla
 		if _, err := delivery.VerifySignature(ctx, f, trust); err != nil {
 			return nil, err
 		}
+		if err := delivery.CheckName(ctx, f); err != nil {
+			return nil, err
+		}
 	}
 	if c.items, err = delivery.Items(c.found, c.to, platforms); err != nil {
 		return nil, explainItems(err)

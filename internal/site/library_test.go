@@ -5,11 +5,14 @@ import (
 	"encoding/json"
 	"errors"
 	"io/fs"
+	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
 
+	"github.com/sealift/sealift/artifact"
 	"github.com/sealift/sealift/internal/site"
 )
 
@@ -84,6 +87,15 @@ func TestImport(t *testing.T) {
 	}
 	if _, err := h.Evidence(older.Release.Root.Digest); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("Evidence of what has none = %v, want %v", err, fs.ErrNotExist)
+	}
+	path := filepath.Join(filepath.Dir(h.LibraryDir()), "evidence", "sha256-"+newer.Release.Root.Digest.Encoded()+".json")
+	for _, size := range []int64{1, 64 << 20} {
+		if err := os.Truncate(path, size); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := h.Evidence(newer.Release.Root.Digest); !errors.Is(err, artifact.ErrDamaged) {
+			t.Errorf("Evidence of %d bytes = %v, want %v", size, err, artifact.ErrDamaged)
+		}
 	}
 	if err := h.DropEvidence("sha256:../../trust"); err == nil {
 		t.Error("DropEvidence takes what is no digest")
