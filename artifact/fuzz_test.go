@@ -141,6 +141,7 @@ func FuzzParseManifest(f *testing.F) {
 	for _, s := range []string{
 		`{}`, `null`, `{"manifests":[` + descriptorJSON + `]}`, `{"config":` + descriptorJSON + `,"layers":[` + descriptorJSON + `]}`,
 		`{"mediaType":"` + ocispec.MediaTypeImageIndex + `","subject":` + descriptorJSON + `}`, `{"layers":[null]}`,
+		`{"manifests":[],"manifests":[` + descriptorJSON + `]}`, `{"layers":[],"Layers":[]}`, strings.Repeat(`{"a":`, 20_000),
 	} {
 		f.Add([]byte(s))
 	}

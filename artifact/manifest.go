@@ -3,12 +3,15 @@ package artifact
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"oras.land/oras-go/v2/content"
 	"oras.land/oras-go/v2/errdef"
+
+	"github.com/sealift/sealift/internal/document"
 )
 
 // Media types of Docker's image format, schema 2, which registries and archives
@@ -74,14 +77,27 @@ func SniffMediaType(data []byte) string {
 	return ""
 }
 
+// ErrMalformed reports a manifest whose bytes are those that were published, and which
+// is none, or can be read as two.
+var ErrMalformed = errors.New("malformed manifest")
+
 // ParseManifest reads a manifest or index of the given media type. Every
 // descriptor it returns has a well-formed digest of a known algorithm and a size
-// that is not negative. It fails on other media types, on malformed JSON and on
-// a document that carries the fields of both kinds.
+// that is not negative. It fails on other media types, and with [ErrMalformed] on
+// malformed JSON, on keys given twice, and on a document that carries the fields of both
+// kinds.
 func ParseManifest(mediaType string, data []byte) (*Manifest, error) {
 	if !IsManifest(mediaType) {
 		return nil, fmt.Errorf("media type %q is neither a manifest nor an index", mediaType)
 	}
+	m, err := parseManifest(mediaType, data)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrMalformed, err)
+	}
+	return m, nil
+}
+
+func parseManifest(mediaType string, data []byte) (*Manifest, error) {
 	var m struct {
 		MediaType    string               `json:"mediaType"`
 		ArtifactType string               `json:"artifactType"`
@@ -92,6 +108,9 @@ func ParseManifest(mediaType string, data []byte) (*Manifest, error) {
 		Manifests    []ocispec.Descriptor `json:"manifests"`
 	}
 	if err := json.Unmarshal(data, &m); err != nil {
+		return nil, fmt.Errorf("parse manifest: %w", err)
+	}
+	if err := document.UniqueKeys(data); err != nil {
 		return nil, fmt.Errorf("parse manifest: %w", err)
 	}
 	if m.MediaType != "" && m.MediaType != mediaType {

@@ -66,6 +66,9 @@ func TestParseManifestRefuses(t *testing.T) {
 		{"index under an image's type", image, `{"manifests":[]}`},
 		{"both", index, `{"manifests":[],"layers":[]}`},
 		{"both, other letters", index, `{"manifests":[],"Layers":[]}`},
+		{"key twice", index, `{"manifests":[],"manifests":[` + descriptorJSON + `]}`},
+		{"key twice, other letters", image, `{"layers":[` + descriptorJSON + `],"Layers":[]}`},
+		{"key of a descriptor twice", index, `{"manifests":[{"size":1,` + descriptorJSON[1:] + `]}`},
 		{"empty digest", image, `{"config":{}}`},
 		{"null layer", image, `{"layers":[null]}`},
 		{"path as digest", image, `{"layers":[` + bad("sha256:../../../etc/passwd", "1") + `]}`},
@@ -80,6 +83,8 @@ func TestParseManifestRefuses(t *testing.T) {
 	for _, tt := range tests {
 		if got, err := artifact.ParseManifest(tt.mediaType, []byte(tt.data)); err == nil || got != nil {
 			t.Errorf("%s: ParseManifest(%q, %s) = %+v, %v, want nothing and an error", tt.name, tt.mediaType, tt.data, got, err)
+		} else if malformed := tt.mediaType == image || tt.mediaType == index; errors.Is(err, artifact.ErrMalformed) != malformed {
+			t.Errorf("%s: ParseManifest = %v, is ErrMalformed: %v, want %v", tt.name, err, !malformed, malformed)
 		}
 	}
 }

@@ -107,6 +107,7 @@ func FuzzReadPolicyUpdate(f *testing.F) {
 	}
 	f.Add(sound.Data)
 	f.Add([]byte(`{"artifactType":"application/vnd.sealift.policy.v1","config":{},"layers":[{}]}`))
+	f.Add(bytes.Replace(sound.Data, []byte(`"layers":[`), []byte(`"layers":[],"layers":[`), 1))
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		root := artifact.Blob{Descriptor: artifact.Describe(ocispec.MediaTypeImageManifest, raw), Data: raw}
 		u, err := artifact.ReadPolicyUpdate(t.Context(), fetcher{root}, root.Descriptor)

@@ -17,6 +17,8 @@ import (
 	"github.com/sigstore/sigstore-go/pkg/root"
 	"github.com/sigstore/sigstore-go/pkg/verify"
 	"github.com/sigstore/sigstore/pkg/signature/dsse"
+
+	"github.com/sealift/sealift/internal/document"
 )
 
 const statementType = "https://in-toto.io/Statement/v1"
@@ -82,6 +84,11 @@ func parseBundle(raw []byte) (*bundle.Bundle, statement, error) {
 	b, st, err := parseStatement(raw)
 	if err == nil && st.PredicateType != types.CosignSignPredicateType {
 		err = errNotSignature
+	}
+	if err == nil {
+		if twice := document.UniqueKeys(b.GetDsseEnvelope().GetPayload()); twice != nil {
+			err = fmt.Errorf("%w: statement: %w", ErrInvalid, twice)
+		}
 	}
 	return b, st, err
 }

@@ -30,7 +30,7 @@ func find(ctx context.Context, src Source, subject ocispec.Descriptor) []candida
 	return append(findReferrers(ctx, src, subject), findTag(ctx, src, subject)...)
 }
 
-func findTag(ctx context.Context, src Source, subject ocispec.Descriptor) []candidate {
+func findTag(ctx context.Context, src Source, subject ocispec.Descriptor) (found []candidate) {
 	desc, err := src.Resolve(ctx, signatureTag(subject.Digest))
 	if errors.Is(err, errdef.ErrNotFound) {
 		return nil
@@ -43,12 +43,8 @@ func findTag(ctx context.Context, src Source, subject ocispec.Descriptor) []cand
 	if err != nil {
 		return []candidate{{Signature: at, err: err}}
 	}
-	var found []candidate
-	for _, layer := range payloadLayers(at, manifest) {
-		if len(found) == maxSignaturesPerLookup {
-			return append(found, tooMany(FormTag))
-		}
-		found = append(found, layer)
+	if found = payloadLayers(at, manifest); len(found) > maxSignaturesPerLookup {
+		return append([]candidate{tooMany(FormTag)}, found[:maxSignaturesPerLookup]...)
 	}
 	return found
 }
@@ -64,15 +60,16 @@ func findReferrers(ctx context.Context, src Source, subject ocispec.Descriptor) 
 		found = append(found, openReferrer(ctx, src, subject, desc)...)
 	}
 	if len(opened) < len(listed) || len(found) > maxSignaturesPerLookup {
-		return append(found[:min(len(found), maxSignaturesPerLookup)], tooMany(FormReferrer))
+		return append([]candidate{tooMany(FormReferrer)}, found[:min(len(found), maxSignaturesPerLookup)]...)
 	}
 	return found
 }
 
 // tooMany stands for the signatures that were not looked at. They may be
-// sound, so it must not be told as damage.
+// sound, so it must not be told as damage. It comes first, lest it be the reason that
+// is left out where there are many.
 func tooMany(form Form) candidate {
-	err := fmt.Errorf("%w: only the first %d were looked at", ErrNotAccepted, maxSignaturesPerLookup)
+	err := fmt.Errorf("%w: only the first %d were looked at", errMore, maxSignaturesPerLookup)
 	return candidate{Signature: Signature{Form: form}, err: err}
 }
 

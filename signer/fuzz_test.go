@@ -73,6 +73,9 @@ func FuzzPayload(f *testing.F) {
 	f.Add(s.foreign.raw)
 	f.Add([]byte(`{"critical":{"image":{"docker-manifest-digest":"` + s.index.Digest.String() + `"},"type":""}}`))
 	f.Add([]byte(`{"critical":null,"optional":{"a":[]}}`))
+	f.Add(bytes.Replace(s.sound.raw, []byte(`{"critical"`), []byte(`{"critical":{},"critical"`), 1))
+	f.Add(bytes.Replace(s.sound.raw, []byte(`{"critical"`), []byte(`{"Critical":{},"critical"`), 1))
+	f.Add(bytes.Repeat([]byte("["), 20_000))
 	f.Add([]byte(`{`))
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		src := newMemory()
@@ -106,6 +109,8 @@ func FuzzBundle(f *testing.F) {
 	s := newScene(f)
 	f.Add(s.foreignBundle)
 	f.Add(flipBundleSignature(f, s.foreignBundle))
+	f.Add(append([]byte(`{"mediaType":"`+typeBundle+`",`), s.foreignBundle[1:]...))
+	f.Add(bytes.Repeat([]byte("["), 20_000))
 	f.Add([]byte(`{"mediaType":"` + typeBundle + `","verificationMaterial":{"publicKey":{}},"dsseEnvelope":{}}`))
 	f.Add([]byte(`{"mediaType":"` + typeBundle + `","verificationMaterial":{},"dsseEnvelope":{"signatures":[null]}}`))
 	f.Add([]byte(`{}`))
@@ -132,6 +137,8 @@ func FuzzManifest(f *testing.F) {
 	f.Add([]byte(`{"layers":[{"mediaType":"`+typePayload+`","digest":"sha256:x","size":-1}]}`), "")
 	f.Add([]byte(`{"artifactType":"`+typeBundle+`","layers":[{"mediaType":"`+typeBundle+`"}],"subject":{"digest":"`+s.index.Digest.String()+`"}}`), typeBundle)
 	f.Add([]byte(`{"config":{"mediaType":"`+typeOCI11+`"},"subject":null}`), typeOCI11)
+	f.Add([]byte(`{"subject":null,"subject":{"digest":"`+s.index.Digest.String()+`"},"Layers":[],"layers":[]}`), typeBundle)
+	f.Add(bytes.Repeat([]byte(`{"a":`), 20_000), "")
 	f.Fuzz(func(t *testing.T, raw []byte, artifactType string) {
 		src := newMemory()
 		desc := push(t, src, ocispec.MediaTypeImageManifest, raw)

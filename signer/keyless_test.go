@@ -416,6 +416,8 @@ func TestParseRoot(t *testing.T) {
 func FuzzParseRoot(f *testing.F) {
 	f.Add(sigstoretest.New(f).TrustedRoot(f, sigstoretest.Parts{Log: true, Timestamps: true, CertificateLog: true}))
 	f.Add(signer.TrustedRoot())
+	f.Add(bytes.Replace(signer.TrustedRoot(), []byte("{"), []byte(`{"mediaType":"",`), 1))
+	f.Add(bytes.Repeat([]byte("["), 20_000))
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		if r, err := signer.ParseRoot(raw); err == nil && len(r.Fingerprint()) != 71 {
 			t.Errorf("Fingerprint() = %q", r.Fingerprint())

@@ -13,6 +13,8 @@ import (
 	"github.com/sigstore/cosign/v2/pkg/cosign"
 	"github.com/sigstore/cosign/v2/pkg/oci/static"
 	"github.com/sigstore/sigstore/pkg/signature/payload"
+
+	"github.com/sealift/sealift/internal/document"
 )
 
 // newPayload returns the simple signing payload for d, and its base64
@@ -58,6 +60,9 @@ func (c *candidate) verifyPayload(ctx context.Context, raw []byte, d digest.Dige
 func checkPayload(raw []byte, d digest.Digest) error {
 	var p payload.SimpleContainerImage
 	if err := json.Unmarshal(raw, &p); err != nil {
+		return fmt.Errorf("%w: payload: %w", ErrInvalid, err)
+	}
+	if err := document.UniqueKeys(raw); err != nil {
 		return fmt.Errorf("%w: payload: %w", ErrInvalid, err)
 	}
 	if p.Critical.Type != payload.CosignSignatureType {

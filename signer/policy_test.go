@@ -1,6 +1,7 @@
 package signer_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -252,6 +253,9 @@ func FuzzParsePolicy(f *testing.F) {
 	f.Add([]byte(policyYAML(map[string]*signer.Key{"acme": key}, map[string]string{"acme": "notAfter: 2026-06-01T11:59:59Z"},
 		"revoked: {"+key.Fingerprint()+": lost}\nrules: [{ids: [a.b/c, 'a.b/**'], require: {keys: [acme], threshold: all}}]")))
 	f.Add([]byte(policyYAML(map[string]*signer.Key{"a": key}, nil, "updates: {keys: [a], threshold: 1}\n")))
+	f.Add([]byte(policyYAML(map[string]*signer.Key{"a": key}, nil, "rules: [{ids: [a.b/c], require: {keys: [a]}}]\nrules: []\n")))
+	f.Add([]byte("keys: {" + strings.Repeat("k: {pem: ''}, ", 2000) + "}\n"))
+	f.Add(bytes.Repeat([]byte("["), 20_000))
 	f.Add([]byte(policyYAML(map[string]*signer.Key{"a": key}, nil, "updates: {keys: [a, a], threshold: 2}\n")))
 	f.Add([]byte(policyYAML(map[string]*signer.Key{"acme": key}, nil, rootsYAML(map[string][]byte{"public": sigstoretest.New(f).TrustedRoot(f, everything)})+
 		"rules: [{ids: [a.b/c], require: {keys: [acme], identities: [{issuer: i, subjectRegexp: '.*'}], threshold: 2, attestations: [{type: spdx, identities: [{issuer: i, subject: s, root: public}]}]}}]")))

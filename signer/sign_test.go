@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -404,6 +405,9 @@ func TestVerifyBoundsWhatItOpens(t *testing.T) {
 	var verifyErr *signer.VerifyError
 	if !errors.As(err, &verifyErr) || len(verifyErr.Rejected) != 65 || !errors.Is(err, signer.ErrInvalid) {
 		t.Errorf("Verify() = %v, want ErrInvalid after 64", err)
+	}
+	if !verifyErr.More || !strings.Contains(err.Error(), "only the first 64 were looked at") {
+		t.Errorf("Verify() = %v, want it to say that there are more", err)
 	}
 	if src.fetched != 64 {
 		t.Errorf("Verify fetched %d times, want 64", src.fetched)

@@ -26,6 +26,9 @@ var (
 	ErrInvalid = errors.New("invalid signature")
 )
 
+// errMore says that signatures were not looked at, being too many.
+var errMore = fmt.Errorf("%w: there are more signatures", ErrNotAccepted)
+
 // Evidence is what [Verify] found out about a subject.
 type Evidence struct {
 	Subject ocispec.Descriptor `json:"subject"`
@@ -62,7 +65,9 @@ type Rejected struct {
 type VerifyError struct {
 	Subject  ocispec.Descriptor
 	Rejected []Rejected // everything that was looked at
-	Err      error      // ErrUnsigned, ErrNotAccepted, ErrInvalid or an error of the source
+	// More says that there is more than is looked at, which may have been sound.
+	More bool
+	Err  error // ErrUnsigned, ErrNotAccepted, ErrInvalid or an error of the source
 }
 
 // Error names the subject, says how many signatures were looked at, and why
@@ -112,7 +117,7 @@ func Verify(ctx context.Context, src Source, subject ocispec.Descriptor, keys []
 		return nil, fmt.Errorf("verify signatures: %w", err)
 	}
 	evidence := &Evidence{Subject: plain(subject)}
-	verdict := ErrUnsigned
+	verdict, more := ErrUnsigned, false
 	for _, c := range find(ctx, src, subject) {
 		err := c.verify(ctx, src, subject, keys, identities)
 		if ctx.Err() != nil {
@@ -123,11 +128,11 @@ func Verify(ctx context.Context, src Source, subject ocispec.Descriptor, keys []
 			evidence.Signatures = append(evidence.Signatures, c.Signature)
 		case !errors.Is(err, errNotSignature):
 			evidence.Rejected = append(evidence.Rejected, Rejected{Signature: c.Signature, Reason: err.Error()})
-			verdict = worse(verdict, err)
+			verdict, more = worse(verdict, err), more || errors.Is(err, errMore)
 		}
 	}
 	if len(evidence.Signatures) == 0 {
-		return nil, &VerifyError{Subject: evidence.Subject, Rejected: evidence.Rejected, Err: verdict}
+		return nil, &VerifyError{Subject: evidence.Subject, Rejected: evidence.Rejected, More: more, Err: verdict}
 	}
 	return evidence, nil
 }

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/secure-systems-lab/go-securesystemslib/dsse"
 	"oras.land/oras-go/v2/content"
 	"oras.land/oras-go/v2/errdef"
 
@@ -148,6 +149,34 @@ func TestVerify(t *testing.T) {
 			want:         signer.ErrInvalid,
 			wantRejected: 1,
 			wantReason:   "payload is of type",
+		},
+		{
+			name: "payload that names two releases",
+			attach: func(t *testing.T, s *scene) {
+				raw := bytes.Replace(s.sound.raw, []byte(`{"critical"`), []byte(`{"critical":{},"critical"`), 1)
+				attachTag(t, s.repo, s.index, s.sign(t, raw))
+			},
+			want:         signer.ErrInvalid,
+			wantRejected: 1,
+			wantReason:   `key "critical" stands twice`,
+		},
+		{
+			name: "bundle whose statement names two releases",
+			attach: func(t *testing.T, s *scene) {
+				attachBundle(t, s.repo, s.index, editBundle(t, s.bundle, func(_, envelope map[string]any) {
+					payload, err := base64.StdEncoding.DecodeString(envelope["payload"].(string))
+					if err != nil {
+						t.Fatal(err)
+					}
+					payload = bytes.Replace(payload, []byte(`"subject":`), []byte(`"subject":[],"subject":`), 1)
+					signed := s.sign(t, dsse.PAE("application/vnd.in-toto+json", payload))
+					envelope["payload"] = base64.StdEncoding.EncodeToString(payload)
+					envelope["signatures"] = []any{map[string]string{"sig": signed.sig}}
+				}))
+			},
+			want:         signer.ErrInvalid,
+			wantRejected: 1,
+			wantReason:   `key "subject" stands twice`,
 		},
 		{
 			name:         "payload that is no JSON",

@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"math/rand/v2"
 	"os"
 	"path"
@@ -122,20 +123,30 @@ func imageFlags(ts *testscript.TestScript, args []string) (platforms []string, s
 func cmdImage(ts *testscript.TestScript, neg bool, args []string) {
 	platforms, size, args := imageFlags(ts, args)
 	need(ts, !neg && len(args) == 2, "image [-platforms OS/ARCH,...] [-size N] LAYOUT_DIR TAG")
-	dir, tag := ts.MkAbs(args[0]), args[1]
+	ts.Check(addImage(ts.MkAbs(args[0]), args[1], platforms, size))
+}
+
+// addImage adds an image to an OCI image layout.
+func addImage(dir, tag string, platforms []string, size int) error {
 	img := makeImage(filepath.Base(dir)+":"+tag, platforms, size)
+	var failed error
+	write := func(name string, data []byte) {
+		name = filepath.Join(dir, name)
+		failed = errors.Join(failed, os.MkdirAll(filepath.Dir(name), 0o755), os.WriteFile(name, data, 0o644))
+	}
 	for d, data := range img.blobs {
-		writeFile(ts, filepath.Join(dir, "blobs", string(d.Algorithm()), d.Encoded()), data)
+		write(filepath.Join("blobs", string(d.Algorithm()), d.Encoded()), data)
 	}
 	index := ocispec.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex}
 	if data, err := os.ReadFile(filepath.Join(dir, "index.json")); err == nil {
-		ts.Check(json.Unmarshal(data, &index))
+		failed = errors.Join(failed, json.Unmarshal(data, &index))
 	}
 	root := img.root
 	root.Annotations = map[string]string{ocispec.AnnotationRefName: tag}
 	index.Manifests = append(index.Manifests, root)
-	writeFile(ts, filepath.Join(dir, "index.json"), encode(index))
-	writeFile(ts, filepath.Join(dir, "oci-layout"), []byte(`{"imageLayoutVersion":"1.0.0"}`))
+	write("index.json", encode(index))
+	write("oci-layout", []byte(`{"imageLayoutVersion":"1.0.0"}`))
+	return failed
 }
 
 func writeFile(ts *testscript.TestScript, name string, data []byte) {

@@ -75,11 +75,7 @@ func cmdRegistry(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	need(ts, !neg && len(args) > 0 && !strings.HasPrefix(args[0], "-"), usage)
 	for _, name := range args {
-		store := olareg.New(config.Config{
-			Storage: config.ConfigStorage{StoreType: config.StoreMem},
-			API:     config.ConfigAPI{Manifest: config.ConfigAPIManifest{SparseIndex: &sparse}},
-			Log:     slog.New(slog.DiscardHandler),
-		})
+		store := newRegistry(sparse)
 		r := &testRegistry{handler: store, stalled: make(chan struct{}), cut: make(chan struct{}), counts: map[string]int64{}, fault: kind, budget: budget, refusal: refusal}
 		r.user, r.password, _ = strings.Cut(credentials, ":")
 		server := httptest.NewServer(r)
@@ -91,6 +87,15 @@ func cmdRegistry(ts *testscript.TestScript, neg bool, args []string) {
 		sceneOf(ts).registries[name] = r
 		ts.Setenv(name, strings.TrimPrefix(server.URL, "http://"))
 	}
+}
+
+// newRegistry makes a real registry in memory.
+func newRegistry(sparse bool) *olareg.Server {
+	return olareg.New(config.Config{
+		Storage: config.ConfigStorage{StoreType: config.StoreMem},
+		API:     config.ConfigAPI{Manifest: config.ConfigAPIManifest{SparseIndex: &sparse}},
+		Log:     slog.New(slog.DiscardHandler),
+	})
 }
 
 var (

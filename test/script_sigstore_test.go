@@ -3,6 +3,7 @@ package test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -10,10 +11,17 @@ import (
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/rogpeppe/go-internal/testscript"
+	"oras.land/oras-go/v2/registry/remote"
 
 	"github.com/sealift/sealift/artifact"
 	"github.com/sealift/sealift/internal/sigstoretest"
 	"github.com/sealift/sealift/signer"
+)
+
+// The media types of what cosign writes.
+const (
+	typeBundle  = "application/vnd.dev.sigstore.bundle.v0.3+json"
+	typePayload = "application/vnd.dev.cosign.simplesigning.v1+json"
 )
 
 // scriptIssuer is who vouches for the subjects of keyless.
@@ -57,35 +65,40 @@ func cmdKeyless(ts *testscript.TestScript, neg bool, args []string) {
 		args = args[1:]
 	}
 	need(ts, !neg && len(args) == 3 && sceneOf(ts).sigstores[args[0]] != nil, "keyless [-tag] [-nolog] [-attest TYPE] SIGSTORE SUBJECT HOST/REPO:TAG")
-	sigstore := sceneOf(ts).sigstores[args[0]]
 	by.Subject = args[1]
-	ctx := context.Background()
 	name, tag := splitTag(args[2])
 	repo := openRepository(ts, name)
-	subject, err := repo.Resolve(ctx, tag)
+	subject, err := repo.Resolve(context.Background(), tag)
 	ts.Check(err)
+	ts.Check(attachKeyless(scriptT{ts}, repo, name, subject, sceneOf(ts).sigstores[args[0]], by, atTag, predicateType))
+}
+
+// attachKeyless signs or attests a subject with a certificate, in a bundle or at its
+// signature tag.
+func attachKeyless(t sigstoretest.T, repo *remote.Repository, name string, subject ocispec.Descriptor, sigstore *sigstoretest.Sigstore, by sigstoretest.Signature, atTag bool, predicateType string) error {
+	ctx := context.Background()
+	var failed error
 	push := func(mediaType string, raw []byte) ocispec.Descriptor {
 		d := artifact.Describe(mediaType, raw)
-		ts.Check(repo.Push(ctx, d, bytes.NewReader(raw)))
+		failed = errors.Join(failed, repo.Push(ctx, d, bytes.NewReader(raw)))
 		return d
 	}
 	m := ocispec.Manifest{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest}
 	if atTag {
 		raw := fmt.Appendf(nil, `{"critical":{"identity":{"docker-reference":%q},"image":{"docker-manifest-digest":%q},"type":"cosign container image signature"},"optional":null}`, name, subject.Digest)
-		layer := push("application/vnd.dev.cosign.simplesigning.v1+json", raw)
-		layer.Annotations = sigstore.Payload(scriptT{ts}, by, raw)
+		layer := push(typePayload, raw)
+		layer.Annotations = sigstore.Payload(t, by, raw)
 		m.Config, m.Layers = push(ocispec.MediaTypeImageConfig, []byte("{}")), []ocispec.Descriptor{layer}
-		ts.Check(repo.Tag(ctx, push(m.MediaType, encode(m)), artifact.SignatureTag(subject.Digest, ".sig")))
-		return
+		return errors.Join(failed, repo.Tag(ctx, push(m.MediaType, encode(m)), artifact.SignatureTag(subject.Digest, ".sig")))
 	}
-	const bundle = "application/vnd.dev.sigstore.bundle.v0.3+json"
 	var predicate []byte
 	if predicateType != sigstoretest.SignType {
 		predicate = []byte(`{"name":"a statement"}`)
 	}
-	m.ArtifactType, m.Subject = bundle, &subject
+	m.ArtifactType, m.Subject = typeBundle, &subject
 	m.Annotations = map[string]string{"dev.sigstore.bundle.predicateType": predicateType}
 	m.Config = push(ocispec.MediaTypeEmptyJSON, ocispec.DescriptorEmptyJSON.Data)
-	m.Layers = []ocispec.Descriptor{push(bundle, sigstore.Bundle(scriptT{ts}, by, subject.Digest, predicateType, predicate))}
+	m.Layers = []ocispec.Descriptor{push(typeBundle, sigstore.Bundle(t, by, subject.Digest, predicateType, predicate))}
 	push(m.MediaType, encode(m))
+	return failed
 }

@@ -60,7 +60,9 @@ type delivering struct {
 // into the library first; what could not be accepted is on record.
 func (a *app) deliver(ctx context.Context, ref string, f deliveryFlags, use func(*delivering) error) error {
 	found, err := a.choose(ctx, ref, f.version)
-	if err != nil {
+	if errors.Is(err, delivery.ErrMisnamed) || errors.Is(err, artifact.ErrMalformed) {
+		return a.recordRefusal(ctx, found, f, err)
+	} else if err != nil {
 		return err
 	}
 	r, first, err := a.verifyForSite(ctx, found, f.keys)

@@ -62,7 +62,7 @@ func exitCode(ctx context.Context, err error) int {
 	switch {
 	case ctx.Err() != nil:
 		return exitInterrupted
-	case errors.Is(err, artifact.ErrInvalidRelease), errors.Is(err, artifact.ErrInvalidPolicy):
+	case errors.Is(err, artifact.ErrInvalidRelease), errors.Is(err, artifact.ErrInvalidPolicy), errors.Is(err, artifact.ErrMalformed):
 		return exitVerification // before the findings in it, which are not this person's
 	case errors.As(err, new(*usageError)), errors.As(err, new(artifact.FindingsError)):
 		return exitUsage
@@ -127,6 +127,8 @@ func hint(err error, code int) string {
 		return hinted.hint
 	case errors.Is(err, artifact.ErrInvalidRelease):
 		return "the bytes are what was published, but no release this program can use; ask the vendor"
+	case errors.Is(err, artifact.ErrMalformed):
+		return "the bytes are what was published, but a manifest that programs may read in several ways, or not at all; ask the vendor"
 	case errors.Is(err, artifact.ErrInvalidPolicy):
 		return "the bytes are what was published, but no policy this program can use; ask who published it"
 	case errors.As(err, new(*delivery.InventoryError)):

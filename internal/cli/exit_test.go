@@ -55,6 +55,7 @@ func TestExitCode(t *testing.T) {
 		{"missing at the source", incomplete(errdef.ErrNotFound), 11, true},
 		{"invalid release", fmt.Errorf("%w: %w", artifact.ErrInvalidRelease, artifact.FindingsError{{}}), 12, true},
 		{"invalid policy update", fmt.Errorf("%w: %w", artifact.ErrInvalidPolicy, artifact.FindingsError{{}}), 12, true},
+		{"malformed manifest", incomplete(artifact.ErrMalformed), 12, true},
 		{"no policy update", artifact.ErrNotPolicy, 11, false},
 		{"update not accepted", &signer.UpdateError{Err: signer.ErrNotAccepted}, 15, true},
 		{"update where there are none", &signer.UpdateError{Closed: true, Err: signer.ErrNotAccepted}, 15, true},

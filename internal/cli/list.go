@@ -171,7 +171,7 @@ func keptEvidence(home *site.Home, f delivery.Found) (*signer.Evidence, error) {
 		err = json.Unmarshal(raw, evidence)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("evidence of %s: %w", f.Name, err)
+		return nil, withHint(fmt.Errorf("evidence of %s: %w", f.Name, err), "import the release again, which verifies it and writes that down anew: sealift import MEDIA")
 	}
 	return evidence, nil
 }

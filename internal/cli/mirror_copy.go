@@ -81,6 +81,9 @@ func (a *app) newCopy(ctx context.Context, req delivery.Request, flags mirrorFla
 		if err != nil {
 			return nil, err
 		}
+		if err := delivery.CheckName(ctx, f); err != nil {
+			return nil, err
+		}
 		c.evidence = append(c.evidence, evidence)
 	}
 	if c.items, err = delivery.Items(c.found, c.to, platforms); err != nil {

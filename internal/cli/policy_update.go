@@ -75,7 +75,7 @@ func (a *app) policyUpdate(ctx context.Context, ref string, yes, dryRun bool) er
 	}
 	_, before, present, err := a.readPolicy(ctx, "")
 	if err != nil {
-		return err
+		return a.recordUpdateRefusal(ctx, home, audit.Entry{}, dryRun, err)
 	}
 	found, err := a.choosePolicy(ctx, ref)
 	if err != nil {

@@ -217,7 +217,9 @@ func (a *app) recordRefusal(ctx context.Context, f delivery.Found, flags deliver
 		return cause // what matters is that it was refused
 	}
 	e := audit.Entry{Event: "refused", Root: f.Descriptor.Digest, Reason: cause.Error()}
-	e.ID, e.Version, _ = delivery.Claim(ctx, f) // what it calls itself, where it can be read
+	if f.Store != nil { // else it is none of several
+		e.ID, e.Version, _ = delivery.Claim(ctx, f) // what it calls itself, where it can be read
+	}
 	if _, err := home.Record(ctx, e); err != nil {
 		a.out.Warn("this was not recorded: %v", err)
 	}

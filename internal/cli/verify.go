@@ -79,8 +79,12 @@ is verified, and what it says is shown.`,
 
 // verified is one artifact of the result of verify.
 type verified struct {
-	Name     string           `json:"name"`
-	Digest   string           `json:"digest"`
+	Name   string `json:"name"`
+	Digest string `json:"digest"`
+	// ID and Version are what a release says of itself, "" for anything else. Name may
+	// stand for another by whoever had the media.
+	ID       string           `json:"id,omitempty"`
+	Version  string           `json:"version,omitempty"`
 	Blobs    int              `json:"blobs"`
 	Bytes    int64            `json:"bytes"`
 	Evidence *signer.Evidence `json:"evidence,omitempty"`
@@ -197,6 +201,9 @@ func (v verification) text(w io.Writer) {
 	}
 	for _, v := range v.Artifacts {
 		fmt.Fprintf(w, "%s\n  digest %s\n", v.Name, v.Digest)
+		if v.ID != "" {
+			fmt.Fprintf(w, "  app %s %s\n", v.ID, v.Version)
+		}
 		if v.Evidence != nil {
 			for _, key := range v.Evidence.Keys() {
 				fmt.Fprintf(w, "  signed by key %s\n", key)
@@ -321,6 +328,7 @@ func (c check) one(ctx context.Context, f delivery.Found) (verified, *mirror.Dam
 		v.Platforms = append(v.Platforms, mirror.FormatPlatform(p))
 	}
 	if release != nil {
+		v.ID, v.Version = release.App.Template.ID, release.App.Template.Version
 		v.all = carriesAll(carried, release.App.Template.Platforms)
 	}
 	return v, damage, errors.Join(append(failed, err)...)

@@ -247,6 +247,18 @@ func TestVerify(t *testing.T) {
 		if tt.want == nil && (err != nil || r.App == nil || len(r.Evidence.Signatures) != 2) {
 			t.Errorf("Verify(%s) = %+v, %v, want a release with two signatures", tt.ref, r, err)
 		}
+		// The name is told from the root alone, whoever signed it.
+		named := error(nil)
+		if errors.Is(tt.want, delivery.ErrMisnamed) {
+			named = delivery.ErrMisnamed
+		}
+		if err := delivery.CheckName(t.Context(), m.find(tt.ref)[0]); !errors.Is(err, named) {
+			t.Errorf("CheckName(%s) = %v, want %v", tt.ref, err, named)
+		}
+	}
+	many := &delivery.SignatureError{Name: "r.example/shop:1.0.0", Err: &signer.VerifyError{More: true, Err: signer.ErrNotAccepted}}
+	if !strings.HasSuffix(many.Error(), "; it has more signatures than are looked at") {
+		t.Errorf("Error() = %q, want that there are more", many)
 	}
 }
 

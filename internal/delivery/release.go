@@ -140,6 +140,9 @@ func (e *SignatureError) Error() string {
 		if len(e.Claimed) > 0 {
 			text += "; it claims to be signed by " + strings.Join(e.Claimed, ", ")
 		}
+		if failed := new(signer.VerifyError); errors.As(e.Err, &failed) && failed.More {
+			text += "; it has more signatures than are looked at"
+		}
 		return text
 	}
 	return e.Name + ": " + e.Err.Error()
@@ -191,6 +194,27 @@ func checkName(f Found, id, version string) error {
 		return nil
 	}
 	return fmt.Errorf("%s says of itself that it is %s %s: %w", f.Name, id, version, ErrMisnamed)
+}
+
+// CheckName fails with [ErrMisnamed] where a release, or an update of a policy, says of
+// itself that it is another than the name it was found under. Anything else says
+// nothing of itself. Its signature is not looked at. It fails as
+// [artifact.FetchManifest] does.
+func CheckName(ctx context.Context, f Found) error {
+	if f.Damage != nil {
+		return f.Damage
+	}
+	m, _, err := artifact.FetchManifest(ctx, f.Store, f.Descriptor)
+	if err != nil {
+		return fmt.Errorf("%s: %w", f.Name, err)
+	}
+	switch m.ArtifactType {
+	case artifact.TypeRelease:
+		return checkName(f, m.Annotations[artifact.AnnotationID], m.Annotations[ocispec.AnnotationVersion])
+	case artifact.TypePolicy:
+		_, err = readPolicy(ctx, f)
+	}
+	return err
 }
 
 // called reports whether the tag of f can be that of a version of what is called short.

@@ -188,6 +188,8 @@ func FuzzLabel(f *testing.F) {
 	f.Add(raw)
 	f.Add([]byte(`{"apiVersion":"sealift/v1","kind":"Media","roots":null}`))
 	f.Add([]byte(`{"apiVersion":"sealift/v1","kind":"Media","set":{"id":"x","volume":1,"volumes":[null]}}`))
+	f.Add(bytes.Replace(raw, []byte("{"), []byte(`{"roots":[],`), 1))
+	f.Add(bytes.Repeat([]byte("["), 20_000))
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		l, err := layout.ParseLabel(raw)
 		if err != nil {

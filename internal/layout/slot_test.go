@@ -186,6 +186,8 @@ func FuzzParseIndex(f *testing.F) {
 	f.Add([]byte(`{"schemaVersion":2,"manifests":null,"annotations":{"<":"&"}}`))
 	f.Add([]byte(`{"schemaVersion":2,"manifests":[{"digest":"sha256:..","size":-1}]}`))
 	f.Add([]byte("{}\x00\x00"))
+	f.Add([]byte(`{"schemaVersion":2,"manifests":[null],"manifests":[]}`))
+	f.Add(bytes.Repeat([]byte(`{"manifests":[`), 20_000))
 	f.Add([]byte(nil))
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		index, err := layout.ParseIndex(raw)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/sealift/sealift/artifact"
 	"github.com/sealift/sealift/internal/audit"
 )
 
@@ -86,13 +87,25 @@ func (a Arrival) entry(result string) audit.Entry {
 	return audit.Entry{Event: eventImport, Result: result, ID: t.ID, Version: t.Version, Root: a.Release.Root.Digest, Keys: a.Signers, Policy: a.Policy, Override: a.Override}
 }
 
-// Evidence returns what the verification found when a release was imported, and
-// fs.ErrNotExist where it was not.
+// maxEvidenceBytes bounds evidence, which tells of two times 64 signatures and a few
+// attestations.
+const maxEvidenceBytes = 4 << 20
+
+// Evidence returns what the verification found when a release was imported. It fails with
+// fs.ErrNotExist where it was not, and with artifact.ErrDamaged for what import does not
+// write.
 func (h *Home) Evidence(root digest.Digest) (json.RawMessage, error) {
 	if err := root.Validate(); err != nil {
 		return nil, err
 	}
-	return os.ReadFile(h.evidencePath(root))
+	data, err := readUpTo(h.evidencePath(root), maxEvidenceBytes+1)
+	if err != nil {
+		return nil, err
+	}
+	if len(data) > maxEvidenceBytes || !json.Valid(data) {
+		return nil, fmt.Errorf("%s: %w: want JSON of at most %d bytes", h.evidencePath(root), artifact.ErrDamaged, maxEvidenceBytes)
+	}
+	return data, nil
 }
 
 func (h *Home) keepEvidence(root digest.Digest, evidence json.RawMessage) error {

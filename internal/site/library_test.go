@@ -6,12 +6,15 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
 
+	"github.com/sealift/sealift/artifact"
 	"github.com/sealift/sealift/internal/site"
 	"github.com/sealift/sealift/internal/target"
 )
@@ -92,6 +95,15 @@ func TestImport(t *testing.T) {
 	}
 	if _, err := h.Evidence("sha256:../../trust"); err == nil {
 		t.Error("Evidence of what is no digest is there")
+	}
+	path := filepath.Join(filepath.Dir(h.LibraryDir()), "evidence", "sha256-"+newer.Release.Root.Digest.Encoded()+".json")
+	for _, size := range []int64{1, 64 << 20} {
+		if err := os.Truncate(path, size); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := h.Evidence(newer.Release.Root.Digest); !errors.Is(err, artifact.ErrDamaged) {
+			t.Errorf("Evidence of %d bytes = %v, want %v", size, err, artifact.ErrDamaged)
+		}
 	}
 	if _, err := h.Admit(older.Delivery, false); !errors.As(err, &refused) {
 		t.Errorf("Admit of an older release that is gone = %v, want it refused", err)

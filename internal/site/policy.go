@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"os"
@@ -97,18 +98,26 @@ func (h *Home) readPolicy() (*signer.Policy, []byte, error) {
 		return nil, nil, err
 	case !info.Mode().IsRegular():
 		return nil, nil, fmt.Errorf("policy %s is no regular file: %w", path, fs.ErrInvalid)
-	case info.Size() > signer.MaxPolicyBytes:
-		return nil, nil, fmt.Errorf("policy %s is %d bytes, more than the %d accepted: %w", path, info.Size(), signer.MaxPolicyBytes, fs.ErrInvalid)
 	}
 	if err := errors.Join(checkOwner(h.dir), checkOwner(path)); err != nil {
 		return nil, nil, err
 	}
-	data, err := os.ReadFile(path)
+	data, err := readUpTo(path, signer.MaxPolicyBytes+1) // more is a finding
 	if err != nil {
 		return nil, nil, err
 	}
 	p, err := signer.ParsePolicy(path, data)
 	return p, data, err
+}
+
+// readUpTo reads the first limit bytes of a file.
+func readUpTo(path string, limit int64) (data []byte, err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	return io.ReadAll(io.LimitReader(f, limit))
 }
 
 // PolicyMark tells one policy of a site from another.

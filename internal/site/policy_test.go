@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
 
+	"github.com/sealift/sealift/artifact"
 	"github.com/sealift/sealift/internal/site"
 	"github.com/sealift/sealift/internal/target"
 	"github.com/sealift/sealift/signer"
@@ -287,6 +288,19 @@ func TestUpdateKilled(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// What is too large is what somebody can mend in the file, and is not read whole.
+func TestPolicyHuge(t *testing.T) {
+	t.Parallel()
+	r := openRuled(t, t.TempDir())
+	r.edit(t, text(4, "a"))
+	if err := os.Truncate(r.PolicyPath(), 64<<20); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := r.Policy(t.Context()); !errors.As(err, new(artifact.FindingsError)) {
+		t.Errorf("Policy() of 64 MiB = %v, want findings", err)
 	}
 }
 
