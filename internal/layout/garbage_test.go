@@ -423,8 +423,8 @@ func TestGarbageOfOtherPlatforms(t *testing.T) {
 	dir := t.TempDir()
 	w := writer(t, dir)
 	absent := describe(ocispec.MediaTypeImageManifest, []byte(`{"schemaVersion":2}`))
-	setRoot(t, w, v1, "", imageIndex(t, w, absent))
-	setRoot(t, w, v2, "", imageIndex(t, w, absent, absent))
+	setRoot(t, w, v1, "", imageIndex(t, w, absent, absent))
+	setRoot(t, w, v2, "", imageIndex(t, w, absent))
 	if err := w.AddUntagged(referrer(t, w, absent, sbomType, "sbom")); err != nil {
 		t.Fatal(err)
 	}
@@ -492,6 +492,11 @@ func TestGarbageRefuses(t *testing.T) {
 			spoil(t, p.dir, d)
 			return d
 		}, v1, nil},
+		{"signature that is not there", func(t *testing.T, p *pruned) ocispec.Descriptor {
+			d := signature(t, p.dir, p.two)
+			remove(t, layoutPath(p.dir, d))
+			return d
+		}, v1, artifact.ErrDamaged},
 		{"listed and not there", func(t *testing.T, p *pruned) ocispec.Descriptor {
 			remove(t, layoutPath(p.dir, p.two))
 			return p.two
@@ -803,11 +808,25 @@ func TestGarbageDeep(t *testing.T) {
 	if g, err := l.Garbage(t.Context(), v1); err != nil || g.Blobs != 6001 || g.Entries != 6000 {
 		t.Errorf("Garbage = %+v, %v, want all", g, err)
 	}
-	for _, limit := range []int{2500, 3000} { // of the 3,000 referrers, of the 3,001 others
-		layout.SetGraphLimits(l, limit, 1_000_000, 1<<30)
-		if _, err := l.Garbage(t.Context()); !errors.Is(err, errdef.ErrSizeExceedsLimit) {
-			t.Errorf("Garbage within %d manifests = %v, want %v", limit, err, errdef.ErrSizeExceedsLimit)
-		}
+	layout.SetGraphLimits(l, 3000, 1_000_000, 1<<30) // of 3,000 referrers, and 3,001 others
+	if _, err := l.Garbage(t.Context()); !errors.Is(err, errdef.ErrSizeExceedsLimit) {
+		t.Errorf("Garbage = %v, want %v", err, errdef.ErrSizeExceedsLimit)
+	}
+}
+
+// Referrers that are read only to be told apart count too.
+func TestGarbageOfManyReferrers(t *testing.T) {
+	t.Parallel()
+	c := craft(t)
+	root := c.index(t)
+	c.name(root, v1)
+	for i := range 20 {
+		c.entries = append(c.entries, c.blob(t, ocispec.MediaTypeImageIndex, fmt.Sprintf(`{"schemaVersion":2,"subject":%s,"annotations":{"n":"%d"}}`, child1(root), i)))
+	}
+	l := c.open(t)
+	layout.SetGraphLimits(l, 10, 1_000_000, 1<<30)
+	if _, err := l.Garbage(t.Context()); !errors.Is(err, errdef.ErrSizeExceedsLimit) {
+		t.Errorf("Garbage = %v, want %v", err, errdef.ErrSizeExceedsLimit)
 	}
 }
 
