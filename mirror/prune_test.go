@@ -403,6 +403,11 @@ func TestPruneRefuses(t *testing.T) {
 		remove   string
 		want     error // nil when it goes well
 	}{
+		{"another name, on media that opening tidies", "", func(t *testing.T, _ *releases, dir string) {
+			if err := os.WriteFile(filepath.Join(dir, "sealift", "left.new"), nil, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}, "example.com/shop:3", errdef.ErrNotFound},
 		{"another name", "", nothing, "example.com/shop:3", errdef.ErrNotFound},
 		{"alias", "", nothing, "shop-1", errdef.ErrNotFound},
 		{"no full name", "", nothing, "1", errdef.ErrNotFound},
@@ -414,6 +419,7 @@ func TestPruneRefuses(t *testing.T) {
 		{"lost image", "", func(t *testing.T, r *releases, dir string) { gone(t, dir, r.amd["2"]) }, library1, mirror.ErrDamaged},
 		{"lost image that goes", "", func(t *testing.T, r *releases, dir string) { gone(t, dir, r.amd["1"]) }, library1, nil},
 		{"lost image of the platform", "linux/amd64", func(t *testing.T, r *releases, dir string) { gone(t, dir, r.amd["2"]) }, library1, mirror.ErrDamaged},
+		{"lost image of the platform that goes", "linux/amd64", func(t *testing.T, r *releases, dir string) { gone(t, dir, r.amd["1"]) }, library1, nil},
 		{"no label, all there", "", func(t *testing.T, _ *releases, dir string) {
 			if err := os.Remove(filepath.Join(dir, "sealift", "media.json")); err != nil {
 				t.Fatal(err)

@@ -214,6 +214,44 @@ func TestGarbage(t *testing.T) {
 			prepare: func(t *testing.T, w *layout.Writer, p *pruned) { setRoot(t, w, again, "copy-1", p.one) },
 		},
 		{
+			name:   "what is empty, with two names",
+			remove: []string{v1 + "0"}, roots: []string{again, v3, v1, v2}, lacking: 1, shared: []string{again},
+			prepare: func(t *testing.T, w *layout.Writer, _ *pruned) {
+				for _, name := range []string{v1 + "0", again} {
+					setRoot(t, w, name, "", imageIndex(t, w))
+				}
+			},
+		},
+		{
+			// The empty config of its referrer does not count.
+			name:   "a release that shares nothing",
+			remove: []string{again}, roots: []string{v3, v1, v2}, lacking: 1, entries: 1, blobs: 3,
+			prepare: func(t *testing.T, w *layout.Writer, _ *pruned) {
+				root := imageIndex(t, w)
+				setRoot(t, w, again, "", root)
+				if err := w.AddUntagged(referrer(t, w, root, sbomType, "sbom")); err != nil {
+					t.Fatal(err)
+				}
+			},
+		},
+		{
+			name:   "an image has a name of containerd that is no full one",
+			remove: []string{v1}, roots: []string{v3, v2}, entries: 6, blobs: 14, shared: []string{v3, v2},
+			prepare: func(t *testing.T, _ *layout.Writer, p *pruned) {
+				about := referrers(t, open(t, p.dir).Repository("registry.example.com/shop"), p.one, "")[0]
+				index, err := layout.ParseIndex(read(t, p.dir, "index.json"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				for i, e := range index.Manifests {
+					if e.Digest == about.Digest {
+						index.Manifests[i].Annotations = map[string]string{"io.containerd.image.name": "sbom"}
+					}
+				}
+				write(t, toJSON(t, index), p.dir, "index.json")
+			},
+		},
+		{
 			name:   "a release that is a part of another",
 			remove: []string{v1}, roots: []string{again, v3, v2}, lacking: 1, shared: []string{again, v3, v2},
 			prepare: func(t *testing.T, w *layout.Writer, p *pruned) { setRoot(t, w, again, "", imageIndex(t, w, p.one)) },
@@ -356,7 +394,7 @@ func checkKept(t *testing.T, before, after *layout.Layout, removed []string) {
 	}
 }
 
-// addEntry writes an entry as another tool does.
+// addEntry writes an entry as another tool does, in front.
 func addEntry(t *testing.T, dir string, desc ocispec.Descriptor, name string) {
 	t.Helper()
 	index, err := layout.ParseIndex(read(t, dir, "index.json"))
@@ -366,7 +404,7 @@ func addEntry(t *testing.T, dir string, desc ocispec.Descriptor, name string) {
 	if name != "" {
 		desc.Annotations = map[string]string{ocispec.AnnotationRefName: name}
 	}
-	index.Manifests = append(index.Manifests, desc)
+	index.Manifests = slices.Insert(index.Manifests, 0, desc)
 	write(t, toJSON(t, index), dir, "index.json")
 }
 
@@ -385,7 +423,8 @@ func TestGarbageOfOtherPlatforms(t *testing.T) {
 	dir := t.TempDir()
 	w := writer(t, dir)
 	absent := describe(ocispec.MediaTypeImageManifest, []byte(`{"schemaVersion":2}`))
-	setRoot(t, w, v1, "", imageIndex(t, w, absent))
+	setRoot(t, w, v1, "", imageIndex(t, w, absent, absent))
+	setRoot(t, w, v2, "", imageIndex(t, w, absent))
 	if err := w.AddUntagged(referrer(t, w, absent, sbomType, "sbom")); err != nil {
 		t.Fatal(err)
 	}
@@ -453,6 +492,11 @@ func TestGarbageRefuses(t *testing.T) {
 			spoil(t, p.dir, d)
 			return d
 		}, v1, nil},
+		{"signature that is not there", func(t *testing.T, p *pruned) ocispec.Descriptor {
+			d := signature(t, p.dir, p.two)
+			remove(t, layoutPath(p.dir, d))
+			return d
+		}, v1, artifact.ErrDamaged},
 		{"listed and not there", func(t *testing.T, p *pruned) ocispec.Descriptor {
 			remove(t, layoutPath(p.dir, p.two))
 			return p.two
@@ -614,6 +658,103 @@ func TestGarbageOfAnotherTool(t *testing.T) {
 	}
 }
 
+// What is removed is gone for the writer too, which has read it.
+func TestGarbageIsForgotten(t *testing.T) {
+	t.Parallel()
+	p := newPruned(t)
+	w := writer(t, p.dir)
+	repository := w.Repository("registry.example.com/shop")
+	if _, err := repository.Resolve(t.Context(), "1"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := prune(t.Context(), w, v1); err != nil {
+		t.Fatal(err)
+	}
+	setRoot(t, w, v1, "", p.one)
+	if _, err := repository.Resolve(t.Context(), "1"); !errors.Is(err, errdef.ErrNotFound) {
+		t.Errorf("Resolve = %v, want %v", err, errdef.ErrNotFound)
+	}
+}
+
+// Files go when the index is durable, and so is it in the end that they are gone.
+func TestGarbageOrder(t *testing.T) {
+	t.Parallel()
+	p := newPruned(t)
+	type step struct{ op, name string }
+	var steps []step
+	w, err := layout.OpenWriterBefore(t.Context(), p.dir, layout.WriterOptions{}, func(c layout.Change) error {
+		steps = append(steps, step{c.Op, c.Name})
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	steps = nil
+	if _, err := prune(t.Context(), w, v1); err != nil {
+		t.Fatal(err)
+	}
+	named := slices.Index(steps, step{"syncdir", "."})
+	for _, dir := range []string{"blobs/sha256", "sealift/parts/sha256"} {
+		in := func(s step) bool { return s.op == "remove" && strings.HasPrefix(s.name, dir) }
+		first := slices.IndexFunc(steps, in)
+		slices.Reverse(steps)
+		last, flushed := slices.IndexFunc(steps, in), slices.Index(steps, step{"syncdir", dir})
+		slices.Reverse(steps)
+		if named < 0 || first < named || flushed < 0 || flushed > last {
+			t.Errorf("%s: removed from %d on, index at %d; flushed %d, last removed %d before the end", dir, first, named, flushed, last)
+		}
+	}
+	closeWriter(t, w)
+}
+
+// Nothing is removed behind an index that the device does not give back.
+func TestGarbageOfTornIndex(t *testing.T) {
+	t.Parallel()
+	p := newPruned(t)
+	named := false
+	w, err := layout.OpenWriterBefore(t.Context(), p.dir, layout.WriterOptions{}, func(c layout.Change) error {
+		if named && c.Op == "remove" || c.Op == "syncdir" && named {
+			return os.Truncate(filepath.Join(p.dir, "index.json"), 10)
+		}
+		named = named || c.Op == "rename" && c.To == "index.json"
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := contentOf(t, p.dir)
+	if _, err := prune(t.Context(), w, v1); !errors.Is(err, layout.ErrCorruptIndex) {
+		t.Errorf("prune = %v, want %v", err, layout.ErrCorruptIndex)
+	}
+	if diff := cmp.Diff(before, contentOf(t, p.dir)); diff != "" {
+		t.Errorf("content (-before +after):\n%s", diff)
+	}
+}
+
+// A directory that changes may be listed with gaps: it is listed until nothing is left.
+func TestGarbageThatComesMeanwhile(t *testing.T) {
+	t.Parallel()
+	p := newPruned(t)
+	w := writer(t, p.dir)
+	g, err := w.Garbage(t.Context(), v1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	late := layoutPath(p.dir, describe("x/y", []byte("late")))
+	err = w.RemoveGarbage(t.Context(), g, func(digest.Digest, int64) {
+		if late != "" {
+			write(t, []byte("late"), late)
+			late = ""
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if g, err := w.Garbage(t.Context()); err != nil || g.Blobs != 0 {
+		t.Errorf("Garbage = %+v, %v, want none", g, err)
+	}
+}
+
 func TestGarbageOfVolumes(t *testing.T) {
 	t.Parallel()
 	p := newPruned(t)
@@ -667,7 +808,23 @@ func TestGarbageDeep(t *testing.T) {
 	if g, err := l.Garbage(t.Context(), v1); err != nil || g.Blobs != 6001 || g.Entries != 6000 {
 		t.Errorf("Garbage = %+v, %v, want all", g, err)
 	}
-	layout.SetGraphLimits(l, 2500, 1_000_000, 1<<30)
+	layout.SetGraphLimits(l, 3000, 1_000_000, 1<<30) // of 3,000 referrers, and 3,001 others
+	if _, err := l.Garbage(t.Context()); !errors.Is(err, errdef.ErrSizeExceedsLimit) {
+		t.Errorf("Garbage = %v, want %v", err, errdef.ErrSizeExceedsLimit)
+	}
+}
+
+// Referrers that are read only to be told apart count too.
+func TestGarbageOfManyReferrers(t *testing.T) {
+	t.Parallel()
+	c := craft(t)
+	root := c.index(t)
+	c.name(root, v1)
+	for i := range 20 {
+		c.entries = append(c.entries, c.blob(t, ocispec.MediaTypeImageIndex, fmt.Sprintf(`{"schemaVersion":2,"subject":%s,"annotations":{"n":"%d"}}`, child1(root), i)))
+	}
+	l := c.open(t)
+	layout.SetGraphLimits(l, 10, 1_000_000, 1<<30)
 	if _, err := l.Garbage(t.Context()); !errors.Is(err, errdef.ErrSizeExceedsLimit) {
 		t.Errorf("Garbage = %v, want %v", err, errdef.ErrSizeExceedsLimit)
 	}
