@@ -794,7 +794,7 @@ func TestGarbageDeep(t *testing.T) {
 	root := c.index(t)
 	c.name(root, v1)
 	subject := root
-	for i := range 3000 {
+	for i := range 500 {
 		about := c.blob(t, ocispec.MediaTypeImageIndex, fmt.Sprintf(`{"schemaVersion":2,"manifests":[],"subject":%s}`, child1(subject)))
 		c.entries = append(c.entries, about)
 		signature := c.blob(t, ocispec.MediaTypeImageIndex, fmt.Sprintf(`{"schemaVersion":2,"manifests":[],"annotations":{"n":"%d"}}`, i))
@@ -805,10 +805,10 @@ func TestGarbageDeep(t *testing.T) {
 	if g, err := l.Garbage(t.Context()); err != nil || g.Blobs+g.Entries != 0 {
 		t.Errorf("Garbage = %+v, %v, want none", g, err)
 	}
-	if g, err := l.Garbage(t.Context(), v1); err != nil || g.Blobs != 6001 || g.Entries != 6000 {
+	if g, err := l.Garbage(t.Context(), v1); err != nil || g.Blobs != 1001 || g.Entries != 1000 {
 		t.Errorf("Garbage = %+v, %v, want all", g, err)
 	}
-	layout.SetGraphLimits(l, 3000, 1_000_000, 1<<30) // of 3,000 referrers, and 3,001 others
+	layout.SetGraphLimits(l, 500, 1_000_000, 1<<30) // of 500 referrers, and 501 others
 	if _, err := l.Garbage(t.Context()); !errors.Is(err, errdef.ErrSizeExceedsLimit) {
 		t.Errorf("Garbage = %v, want %v", err, errdef.ErrSizeExceedsLimit)
 	}

@@ -88,6 +88,8 @@ func TestGarbageMemory(t *testing.T) {
 				layers = append(layers, fmt.Sprintf(`{"mediaType":%q,"digest":%q,"size":123456}`, ocispec.MediaTypeImageLayerGzip, digest.FromString(fmt.Sprint(r, i, n))))
 			}
 			images = append(images, child1(c.blob(t, ocispec.MediaTypeImageManifest, fmt.Sprintf(`{"schemaVersion":2,"config":%s,"layers":[%s]}`, layers[0], strings.Join(layers[1:], ",")))))
+		}
+		for i := range 20 {
 			write(t, nil, c.dir, "blobs", "sha256", digest.FromString(fmt.Sprint("garbage", r, i)).Encoded())
 		}
 		c.name(c.index(t, images...), fmt.Sprintf("registry.example.com/app:%d", r))
@@ -108,8 +110,8 @@ func garbageChild(dir string) error {
 		return err
 	}
 	g, err := prune(ctx, w, "registry.example.com/app:7")
-	if err == nil && g.Blobs != 10_000+101 {
-		err = fmt.Errorf("%d blobs removed, want 10,101", g.Blobs)
+	if err == nil && g.Blobs != 2_000+101 {
+		err = fmt.Errorf("%d blobs removed, want 2,101", g.Blobs)
 	}
 	if err := errors.Join(err, w.Close()); err != nil {
 		return err
