@@ -181,8 +181,17 @@ func (d *delivering) fromLibrary(ctx context.Context, platforms []ocispec.Platfo
 	} else if err != nil {
 		return err
 	}
-	d.in, d.library, d.release.Found = nil, true, held[0]
-	return d.verifyBytes(ctx, d.release, platforms)
+	there := *d.release
+	there.Found = held[0]
+	err = d.verifyBytes(ctx, &there, platforms)
+	if isDamage(err) {
+		d.out.Warn("%v; taking it from %s again", err, typed(f.Media))
+		return nil
+	} else if err != nil {
+		return err
+	}
+	d.in, d.library, d.release = nil, true, &there
+	return nil
 }
 
 // bring takes the release into the library, where it goes there, and makes sure that a

@@ -46,7 +46,8 @@ that is refused keeps all others out too: name those that are wanted, as
 left out, unless --allow-downgrade, which is recorded. What is no release is left out.
 
 Bytes are compared with their digests as they are copied, and nothing is visible in
-the library before all of it is there. What the library has is not copied again. Of
+the library before all of it is there. What the library has of it is read, and copied
+again only where it is damaged. Of
 several MEDIA, as the volumes of a set, or of a delta, all that is not in the library
 must be there; on a terminal the next disc is asked for. What was interrupted is
 continued by the same command.`,
@@ -84,16 +85,19 @@ type importing struct {
 	evidence []*signer.Evidence
 }
 
-// Why an import does not take what is no release.
+// Why an import does not take something.
 const (
-	noRelease   = "it is no release"
-	policyWaits = "it is a policy, which sealift policy update takes"
+	leftOlder     = "older"
+	leftNoRelease = "noRelease"
+	leftPolicy    = "policy"
 )
 
 // leftOut is what an import does not take.
 type leftOut struct {
 	Name   string `json:"name"`
 	Digest string `json:"digest"`
+	// Kind is older, noRelease or policy, and Reason says it for people.
+	Kind   string `json:"kind"`
 	Reason string `json:"reason"`
 }
 
@@ -168,7 +172,7 @@ func (a *app) heldRoots(ctx context.Context, home *site.Home) (map[digest.Digest
 	}
 	held := map[digest.Digest]bool{}
 	for _, f := range list {
-		held[f.Descriptor.Digest] = f.Damage == nil
+		held[f.Descriptor.Digest] = held[f.Descriptor.Digest] || f.Damage == nil
 	}
 	return held, nil
 }
@@ -180,11 +184,11 @@ func (in *importing) judge(ctx context.Context, f delivery.Found, held map[diges
 		return false, f.Damage
 	}
 	if _, _, err := delivery.Claim(ctx, f); errors.Is(err, artifact.ErrNotRelease) {
-		reason := noRelease
 		if _, err := artifact.ReadPolicyUpdate(ctx, f.Store, f.Descriptor); err == nil {
-			reason = policyWaits
+			in.leave(f, leftPolicy, "it is a policy, which sealift policy update takes")
+		} else {
+			in.leave(f, leftNoRelease, "it is no release")
 		}
-		in.leave(f, reason)
 		return false, nil
 	}
 	r, first, err := in.verifyForSite(ctx, f, in.flags.keys)
@@ -205,7 +209,7 @@ func (in *importing) judge(ctx context.Context, f delivery.Found, held map[diges
 	case errors.As(err, &refused) && refused.Reason == site.RefusedDowngrade && held[root]:
 		// It is there already; nothing goes back by that.
 	case errors.As(err, &refused) && refused.Reason == site.RefusedDowngrade:
-		in.leave(f, refused.Message)
+		in.leave(f, leftOlder, refused.Message)
 		return false, nil
 	case err != nil:
 		return false, fmt.Errorf("%s: %w", f.Name, err)
@@ -221,8 +225,8 @@ func (in *importing) judge(ctx context.Context, f delivery.Found, held map[diges
 	return true, nil
 }
 
-func (in *importing) leave(f delivery.Found, reason string) {
-	in.leftOut = append(in.leftOut, leftOut{f.Name, f.Descriptor.Digest.String(), reason})
+func (in *importing) leave(f delivery.Found, kind, reason string) {
+	in.leftOut = append(in.leftOut, leftOut{f.Name, f.Descriptor.Digest.String(), kind, reason})
 }
 
 // named writes artifacts on the media as a command line takes them.
@@ -244,7 +248,7 @@ func (in *importing) nothing() error {
 	var errs []error
 	older := false
 	for _, l := range in.leftOut {
-		older = older || l.Reason != noRelease && l.Reason != policyWaits
+		older = older || l.Kind == leftOlder
 		errs = append(errs, fmt.Errorf("%s: %s", l.Name, l.Reason))
 	}
 	err := fmt.Errorf("%s: nothing to import: %w", strings.Join(in.refs, " "), errors.Join(errs...))
@@ -262,7 +266,7 @@ func (in *importing) plan(accepted []delivery.Found) (*copying, error) {
 	}
 	c := &copying{app: in.app, found: accepted, evidence: in.evidence, stays: true,
 		flags: mirrorFlags{dryRun: in.flags.dryRun, noSpaceCheck: in.flags.noSpaceCheck},
-		req:   delivery.Request{Refs: in.refs, Platforms: in.flags.platforms},
+		req:   delivery.Request{Refs: in.refs, Platforms: in.flags.platforms, Check: true}, // or what has decayed would count as there
 		to:    artifact.Location{Place: artifact.PlaceMedia, Path: in.home.LibraryDir()}}
 	for _, f := range accepted {
 		c.carried = append(c.carried, delivery.CarriedOf(f))
@@ -327,13 +331,15 @@ type imported struct {
 	Type     string            `json:"type"`
 	Releases []importedRelease `json:"releases"`
 	// Blobs and Bytes are all that belongs to them, Copied what the library lacked.
-	Blobs       int           `json:"blobs"`
-	Bytes       int64         `json:"bytes"`
-	Copied      int           `json:"copied"`
-	CopiedBytes int64         `json:"copiedBytes"`
-	LeftOut     []leftOut     `json:"leftOut,omitempty"`
-	Trusts      []*firstTrust `json:"trusts,omitempty"`
-	DryRun      bool          `json:"dryRun,omitempty"`
+	Blobs       int   `json:"blobs"`
+	Bytes       int64 `json:"bytes"`
+	Copied      int   `json:"copied"`
+	CopiedBytes int64 `json:"copiedBytes"`
+	// Damaged are those of the copied that were damaged there.
+	Damaged int           `json:"damaged,omitempty"`
+	LeftOut []leftOut     `json:"leftOut,omitempty"`
+	Trusts  []*firstTrust `json:"trusts,omitempty"`
+	DryRun  bool          `json:"dryRun,omitempty"`
 }
 
 type importedRelease struct {
@@ -363,7 +369,7 @@ func (i *imported) add(arrivals []site.Arrival, carried mirrored) {
 		}
 		return artifact.CompareVersions(a.Version, b.Version)
 	})
-	i.Blobs, i.Bytes, i.Copied, i.CopiedBytes = carried.Blobs, carried.Bytes, carried.Copied, carried.CopiedBytes
+	i.Blobs, i.Bytes, i.Copied, i.CopiedBytes, i.Damaged = carried.Blobs, carried.Bytes, carried.Copied, carried.CopiedBytes, carried.Damaged
 }
 
 func (i imported) text(w io.Writer) {
@@ -394,6 +400,9 @@ func (i imported) text(w io.Writer) {
 		copied = "would copy"
 	}
 	fmt.Fprintf(w, "%s %s (%d of %d blobs), %s in all, into the library\n", copied, ui.Bytes(i.CopiedBytes), i.Copied, i.Blobs, ui.Bytes(i.Bytes))
+	if i.Damaged > 0 {
+		fmt.Fprintf(w, "%s of it replaced what was damaged there\n", count(i.Damaged, "blob"))
+	}
 	if !i.DryRun {
 		fmt.Fprintf(w, "install it: sealift install %s\n", path.Base(i.Releases[0].ID))
 	}

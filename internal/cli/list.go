@@ -45,7 +45,6 @@ type listed struct {
 	Name    string `json:"name"`
 	ID      string `json:"id"`
 	Version string `json:"version"`
-	Title   string `json:"title,omitempty"`
 	Digest  string `json:"digest"`
 	// Bytes are all that belongs to it.
 	Bytes int64 `json:"bytes"`

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"oras.land/oras-go/v2/errdef"
 
 	"github.com/sealift/sealift/artifact"
 	"github.com/sealift/sealift/internal/delivery"
@@ -85,13 +86,17 @@ func (a *app) answerAgain(ctx context.Context, home *site.Home, p *site.Plan) (s
 		return nothing, nil
 	}
 	loc := artifact.Location{Place: artifact.PlaceLibrary, Repository: p.App.ID, Digest: p.Root}
-	if _, err := delivery.FindLibrary(ctx, home.LibraryDir(), loc); err != nil {
-		return nothing, ctx.Err() // the engine is likely to have them
+	_, err = delivery.FindLibrary(ctx, home.LibraryDir(), loc)
+	if err == nil {
+		stop, err = a.answer(ctx, address, repository, p.Root, delivery.LibraryCatalog(home.LibraryDir()))
 	}
-	stop, err = a.answer(ctx, address, repository, p.Root, delivery.LibraryCatalog(home.LibraryDir()))
-	if errors.Is(err, delivery.ErrElsewhere) {
-		a.out.Warn("%v; images that the engine has lost cannot be pulled", err)
-		return nothing, nil
+	switch {
+	case err == nil:
+		return stop, nil
+	case ctx.Err() != nil:
+		return nil, err
+	case !errors.Is(err, errdef.ErrNotFound) || errors.Is(err, delivery.ErrElsewhere): // a way back is not given up for it
+		a.out.Warn("images that the engine has lost cannot be pulled: %v", err)
 	}
-	return stop, err
+	return nothing, nil
 }

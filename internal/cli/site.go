@@ -242,7 +242,7 @@ func siteHint(err error) string {
 	case errors.As(err, new(*target.PortsError)):
 		return "stop what uses the port, or choose another with --set"
 	case errors.As(err, new(*target.PullError)):
-		return "see that the media is plugged in and sound (sealift verify DIR), then run the same command again"
+		return "see that what the images come from is there and sound (sealift verify APP, or of media its directory), then run the same command again"
 	case errors.Is(err, site.ErrNotInstalled), errors.Is(err, site.ErrNotFound):
 		return "see what is installed: sealift status"
 	}

@@ -66,7 +66,7 @@ func FindLibrary(ctx context.Context, dir string, loc artifact.Location) ([]Foun
 		if !named || other || f.Damage == nil && seen[f.Descriptor.Digest] {
 			continue
 		}
-		seen[f.Descriptor.Digest] = true
+		seen[f.Descriptor.Digest] = seen[f.Descriptor.Digest] || f.Damage == nil
 		list = append(list, f)
 	}
 	if len(list) == 0 {
