@@ -210,7 +210,7 @@ func (d *delivering) bring(ctx context.Context) (stop func() error, err error) {
 	}
 	catalog := delivery.Catalog(r.Media)
 	if d.library {
-		catalog = delivery.LibraryCatalog(d.home.LibraryDir())
+		catalog = delivery.LibraryCatalog(d.home.LibraryDir(), slog.New(d.out.Handler()))
 	}
 	return d.answer(ctx, d.flags.registry, d.pull, r.Found.Descriptor.Digest, catalog)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strconv"
 	"strings"
 
@@ -88,7 +89,7 @@ func (a *app) answerAgain(ctx context.Context, home *site.Home, p *site.Plan) (s
 	loc := artifact.Location{Place: artifact.PlaceLibrary, Repository: p.App.ID, Digest: p.Root}
 	_, err = delivery.FindLibrary(ctx, home.LibraryDir(), loc)
 	if err == nil {
-		stop, err = a.answer(ctx, address, repository, p.Root, delivery.LibraryCatalog(home.LibraryDir()))
+		stop, err = a.answer(ctx, address, repository, p.Root, delivery.LibraryCatalog(home.LibraryDir(), slog.New(a.out.Handler())))
 	}
 	switch {
 	case err == nil:

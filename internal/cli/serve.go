@@ -111,7 +111,7 @@ func (a *app) served(ctx context.Context, refs []string) (served, error) {
 		if err != nil {
 			return served{}, err
 		}
-		return served{"the library, " + home.LibraryDir() + ",", []string{home.LibraryDir()}, delivery.LibraryCatalog(home.LibraryDir()), nil}, nil
+		return served{"the library, " + home.LibraryDir() + ",", []string{home.LibraryDir()}, delivery.LibraryCatalog(home.LibraryDir(), slog.New(a.out.Handler())), nil}, nil
 	}
 	l, dirs, err := openAll(refs)
 	if err != nil {

@@ -24,6 +24,7 @@ import (
 	"github.com/sealift/sealift/internal/delivery"
 	"github.com/sealift/sealift/internal/layout"
 	"github.com/sealift/sealift/mirror"
+	"github.com/sealift/sealift/registry"
 	"github.com/sealift/sealift/signer"
 )
 
@@ -347,14 +348,16 @@ func TestLibraryCatalog(t *testing.T) {
 	t.Parallel()
 	m := newMedia(t)
 	elsewhere := filepath.Join(t.TempDir(), "layout")
-	c := delivery.LibraryCatalog(elsewhere)
+	var told bytes.Buffer
+	log := slog.New(slog.NewTextHandler(&told, nil))
+	c := delivery.LibraryCatalog(elsewhere, log)
 	if names, err := c.Repositories(t.Context()); err != nil || len(names) > 0 {
 		t.Errorf("Repositories before there is a library = %v, %v", names, err)
 	}
 	if _, err := c.Repository(t.Context(), "r.example/shop"); !errors.Is(err, errdef.ErrNotFound) {
 		t.Errorf("Repository before there is a library = %v, want %v", err, errdef.ErrNotFound)
 	}
-	c = delivery.LibraryCatalog(m.dir)
+	c = delivery.LibraryCatalog(m.dir, log)
 	for _, tag := range []string{"1.0.0", "1.1.0"} {
 		m.release("r.example/shop:"+tag, "shop", tag, nil)
 		repo, err := c.Repository(t.Context(), "r.example/shop")
@@ -369,9 +372,15 @@ func TestLibraryCatalog(t *testing.T) {
 	if err := os.Rename(m.dir, elsewhere); err != nil {
 		t.Fatal(err)
 	}
-	repo, err := c.Repository(t.Context(), "r.example/shop")
-	if err != nil {
-		t.Fatalf("Repository of a library that is away = %v", err)
+	var repo registry.Repository
+	for range 2 {
+		var err error
+		if repo, err = c.Repository(t.Context(), "r.example/shop"); err != nil {
+			t.Fatalf("Repository of a library that is away = %v", err)
+		}
+	}
+	if n := strings.Count(told.String(), "the library cannot be read"); n != 1 {
+		t.Errorf("that it cannot be read is logged %d times, want 1:\n%s", n, told.String())
 	}
 	if err := repo.Tags(t.Context(), "", func(tags []string) error {
 		if len(tags) != 2 {

@@ -72,14 +72,18 @@ func (c catalog) Repository(_ context.Context, name string) (registry.Repository
 }
 
 // LibraryCatalog shows the repositories of the layout in dir to a registry, as it is at
-// each request: what is imported meanwhile appears. A layout that cannot be read, as
-// when it is not there yet, shows what it did before.
-func LibraryCatalog(dir string) registry.Catalog { return &libraryCatalog{dir: dir} }
+// each request: what is imported meanwhile appears. A layout that cannot be read shows
+// what it did before, and why is logged once.
+func LibraryCatalog(dir string, log *slog.Logger) registry.Catalog {
+	return &libraryCatalog{dir: dir, log: log}
+}
 
 type libraryCatalog struct {
 	dir string
+	log *slog.Logger
 
 	mu    sync.Mutex
+	told  string // the error that was logged last
 	shown catalog
 	index os.FileInfo // of index.json when it was read, nil before
 }
@@ -98,9 +102,13 @@ func (c *libraryCatalog) now() (catalog, error) {
 	}
 	switch {
 	case err == nil:
-		c.shown, c.index = catalog{l}, index
-	case c.index != nil:
-		err = nil // it is being written, or the disk is away: what was shown before may still be read
+		c.shown, c.index, c.told = catalog{l}, index, ""
+	case c.index != nil: // it is being written, or the disk is away: what was shown before may still be read
+		if text := err.Error(); text != c.told {
+			c.log.Warn("the library cannot be read; what it held before is served", "error", text)
+			c.told = text
+		}
+		err = nil
 	case errors.Is(err, fs.ErrNotExist):
 		err = fmt.Errorf("nothing is in the library: %w", errdef.ErrNotFound)
 	}
