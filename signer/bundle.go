@@ -7,16 +7,19 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"regexp"
 	"sync"
 
 	"github.com/opencontainers/go-digest"
 	"github.com/sigstore/cosign/v2/pkg/cosign"
 	cosignbundle "github.com/sigstore/cosign/v2/pkg/cosign/bundle"
 	"github.com/sigstore/cosign/v2/pkg/types"
+	protobundle "github.com/sigstore/protobuf-specs/gen/pb-go/bundle/v1"
 	"github.com/sigstore/sigstore-go/pkg/bundle"
 	"github.com/sigstore/sigstore-go/pkg/root"
 	"github.com/sigstore/sigstore-go/pkg/verify"
 	"github.com/sigstore/sigstore/pkg/signature/dsse"
+	"google.golang.org/protobuf/encoding/protojson"
 
 	"github.com/sealift/sealift/internal/document"
 )
@@ -93,15 +96,46 @@ func parseBundle(raw []byte) (*bundle.Bundle, statement, error) {
 	return b, st, err
 }
 
+// decodeBundle reads a bundle, and checks that it is one.
+func decodeBundle(raw []byte) (*bundle.Bundle, error) {
+	b := new(protobundle.Bundle)
+	if err := protojson.Unmarshal(raw, b); err != nil {
+		return nil, err
+	}
+	return newCheckedBundle(b)
+}
+
+// newCheckedBundle is bundle.NewBundle for what anybody wrote. The library knows log
+// entries by kind and version, and prints those that are none on the terminal, with what
+// stands in them.
+func newCheckedBundle(b *protobundle.Bundle) (*bundle.Bundle, error) {
+	for i, entry := range b.GetVerificationMaterial().GetTlogEntries() {
+		var body struct {
+			Kind       string `json:"kind"`
+			APIVersion string `json:"apiVersion"`
+		}
+		if err := json.Unmarshal(entry.GetCanonicalizedBody(), &body); err != nil {
+			return nil, fmt.Errorf("log entry %d: %w", i+1, err)
+		}
+		if !entryKind.MatchString(body.Kind) || !entryVersion.MatchString(body.APIVersion) {
+			return nil, fmt.Errorf("log entry %d is of kind %.40q, version %.40q", i+1, body.Kind, body.APIVersion)
+		}
+	}
+	return bundle.NewBundle(b)
+}
+
+var (
+	entryKind    = regexp.MustCompile(`^[A-Za-z0-9]{1,32}$`)
+	entryVersion = regexp.MustCompile(`^(0|[1-9][0-9]{0,3})(\.(0|[1-9][0-9]{0,3})){2}$`)
+)
+
 // parseStatement returns the bundle and the statement in its envelope, neither of
 // them verified. The error is ErrInvalid, ErrNotAccepted, or errNotSignature for what
 // is no statement.
 func parseStatement(raw []byte) (*bundle.Bundle, statement, error) {
-	var (
-		b  bundle.Bundle
-		st statement
-	)
-	if err := b.UnmarshalJSON(raw); err != nil {
+	var st statement
+	b, err := decodeBundle(raw)
+	if err != nil {
 		return nil, st, fmt.Errorf("%w: bundle: %w", ErrInvalid, err)
 	}
 	envelope := b.GetDsseEnvelope()
@@ -114,7 +148,7 @@ func parseStatement(raw []byte) (*bundle.Bundle, statement, error) {
 	if err := json.Unmarshal(envelope.GetPayload(), &st); err != nil {
 		return nil, st, fmt.Errorf("%w: statement: %w", ErrInvalid, err)
 	}
-	return &b, st, nil
+	return b, st, nil
 }
 
 // verifyBundle returns the key, or else the certificate, by which a bundle about d is

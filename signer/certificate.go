@@ -142,7 +142,7 @@ func (c *candidate) payloadBundle(raw []byte) (*bundle.Bundle, error) {
 		}
 	}
 	sum := sha256.Sum256(raw)
-	b, err := bundle.NewBundle(&protobundle.Bundle{
+	b, err := newCheckedBundle(&protobundle.Bundle{
 		MediaType:            mediaTypeChainBundle,
 		VerificationMaterial: material,
 		Content: &protobundle.Bundle_MessageSignature{MessageSignature: &protocommon.MessageSignature{

@@ -229,6 +229,8 @@ var directModules = map[string]string{
 	"github.com/rogpeppe/go-internal":                   "the diff of texts, and for tests testscript",
 	"github.com/secure-systems-lab/go-securesystemslib": "cosign's encrypted keys, and DSSE",
 	"github.com/sigstore/cosign/v2":                     "signatures that every cosign accepts",
+	"github.com/sigstore/rekor":                         "only to silence its logger",
+	"google.golang.org/protobuf":                        "reading bundles before the library does",
 	"github.com/sigstore/protobuf-specs":                "what a bundle is made of, where a signature is none yet",
 	"github.com/sigstore/sigstore":                      "keys and verifiers",
 	"github.com/sigstore/sigstore-go":                   "sigstore bundles, and certificates under a trusted root",

@@ -105,11 +105,17 @@ func cmdResize(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(pty.Setsize(t.master, size))
 }
 
-// cmdPress types control and a letter.
+// cmdPress types a word, or control and a letter where it is two letters, ^ the first.
 func cmdPress(ts *testscript.TestScript, neg bool, args []string) {
-	t := terminalOf(ts, !neg && len(args) == 1 && len(args[0]) == 2 && args[0][0] == '^', "press ^C")
-	_, err := t.master.Write([]byte{args[0][1] & 0x1f})
-	ts.Check(err)
+	t := terminalOf(ts, !neg && len(args) > 0, "press WORD|^C…")
+	for _, arg := range args {
+		keys := []byte(arg)
+		if len(arg) == 2 && arg[0] == '^' {
+			keys = []byte{arg[1] & 0x1f}
+		}
+		_, err := t.master.Write(keys)
+		ts.Check(err)
+	}
 }
 
 // cmdLeft waits until the program on the terminal ends, checks its exit code, and

@@ -97,6 +97,7 @@ type app struct {
 
 // Main runs the command line args and returns the exit code.
 func Main(ctx context.Context, args []string, process Process) int {
+	quietLibraries()
 	a := &app{Process: process}
 	a.printer(formatOf(args)) // for errors before the flags are read
 	root := newRoot(a)

@@ -46,8 +46,10 @@ type delivering struct {
 	pull string
 	// first is the key that is to be trusted from now on, nil for none.
 	first *firstTrust
-	// library says that its images are served from there.
-	library bool
+	// named says that somebody chose this version of the library.
+	named bool
+	// inLibrary says that its images are served from there.
+	inLibrary bool
 	// home is where the library is, and in is the way into it, nil for what does not
 	// go there or is there.
 	home *site.Home
@@ -77,7 +79,8 @@ func (a *app) deliver(ctx context.Context, ref string, f deliveryFlags, use func
 	}
 	d := &delivering{app: a, flags: f, release: r, first: first}
 	if loc, err := location(ref); err == nil {
-		d.library = loc.Place == artifact.PlaceLibrary
+		d.inLibrary = loc.Place == artifact.PlaceLibrary
+		d.named = d.inLibrary && (loc.Reference() != "" || f.version != "")
 	}
 	if d.home, err = a.openState(); err != nil {
 		return err
@@ -103,7 +106,7 @@ func (d *delivering) describe() error {
 		return err
 	}
 	d.Delivery = site.Delivery{Release: r.Release, Repository: r.Repository, Images: map[string]string{}, Evidence: proof, Signers: r.Evidence.Signers(),
-		Library: d.library}
+		Library: d.named}
 	if r.Evidence.Decision != nil {
 		d.Policy = r.Evidence.Decision.Policy
 	}
@@ -129,7 +132,7 @@ func (d *delivering) prepare(ctx context.Context) error {
 		return err
 	}
 	platforms := delivery.HostPlatforms(d.release.App.Template, runs)
-	if d.library || d.flags.noImport {
+	if d.inLibrary || d.flags.noImport {
 		return d.verifyBytes(ctx, d.release, platforms)
 	}
 	return d.planImport(ctx, platforms)
@@ -145,6 +148,9 @@ func (d *delivering) planImport(ctx context.Context, platforms []ocispec.Platfor
 		return err
 	}
 	d.in.copy.items[0].Platforms = platforms
+	if _, err := d.in.keepNames(ctx); err != nil {
+		return err
+	}
 	dst, err := mirror.Peek(d.home.LibraryDir())
 	if err != nil {
 		return fmt.Errorf("library: %w", err)
@@ -190,7 +196,7 @@ func (d *delivering) fromLibrary(ctx context.Context, platforms []ocispec.Platfo
 	} else if err != nil {
 		return err
 	}
-	d.in, d.library, d.release = nil, true, &there
+	d.in, d.inLibrary, d.release = nil, true, &there
 	return nil
 }
 
@@ -206,20 +212,28 @@ func (d *delivering) bring(ctx context.Context) (stop func() error, err error) {
 		if _, err := d.in.bring(ctx); err != nil {
 			return nil, err
 		}
-		d.library = true
+		d.inLibrary = true
 	}
 	catalog := delivery.Catalog(r.Media)
-	if d.library {
+	if d.inLibrary {
 		catalog = delivery.LibraryCatalog(d.home.LibraryDir(), slog.New(d.out.Handler()))
 	}
 	return d.answer(ctx, d.flags.registry, d.pull, r.Found.Descriptor.Digest, catalog)
 }
 
-// act plans a change and, once it is agreed to, brings what it needs and carries it out.
-func (d *delivering) act(ctx context.Context, p *site.Plan, change func() error) error {
+// act shows a plan and, once it is agreed to, brings what it needs and carries it out.
+// Again makes the plan once more: a person takes time to agree, and what the site accepts
+// may be something else by then.
+func (d *delivering) act(ctx context.Context, p *site.Plan, again, change func() error) error {
 	return d.planAndAct(ctx, p, d, d.flags, func() (err error) {
 		if p.Unchanged {
 			return change()
+		}
+		if _, _, err := d.verifyForSite(ctx, d.release.Found, d.flags.keys); err != nil {
+			return d.recordRefusal(ctx, d.release.Found, d.flags, err)
+		}
+		if err := again(); err != nil {
+			return err
 		}
 		stop, err := d.bring(ctx)
 		if err != nil {

@@ -160,8 +160,59 @@ func (a *app) prepareImport(ctx context.Context, home *site.Home, refs []string,
 	case len(accepted) == 0:
 		return nil, in.nothing()
 	}
-	in.copy, err = in.plan(accepted)
-	return in, err
+	if err := in.oneTrust(); err != nil {
+		return nil, err
+	}
+	if in.copy, err = in.plan(accepted); err != nil {
+		return nil, err
+	}
+	if f, err := in.keepNames(ctx); err != nil {
+		return nil, a.recordRefusal(ctx, f, deliveryFlags{dryRun: in.flags.dryRun}, err)
+	}
+	return in, nil
+}
+
+// oneTrust fails where a key would be trusted for several apps at once: whoever made the
+// media chose which are on it.
+func (in *importing) oneTrust() error {
+	var ids []string
+	for _, t := range in.firsts {
+		if !slices.Contains(ids, t.ID) {
+			ids = append(ids, t.ID)
+		}
+	}
+	if len(ids) < 2 {
+		return nil
+	}
+	return withHint(usagef("the key would be trusted for %d apps at once: %s", len(ids), strings.Join(ids, ", ")),
+		"say for which: sealift policy add --key %s --for %s; or import one of them, by its name", shellWord(in.flags.keys[0]), ids[0])
+}
+
+// keepNames fails where a name in the library would go to another release, which it
+// returns: names come from the media, and what is there under one would be gone.
+func (in *importing) keepNames(ctx context.Context) (delivery.Found, error) {
+	names := make([]string, len(in.copy.items))
+	for i, item := range in.copy.items {
+		names[i] = item.Name
+	}
+	standing, err := in.finder().Standing(ctx, in.copy.to, names)
+	if err != nil {
+		return delivery.Found{}, err
+	}
+	for i, was := range standing {
+		f := in.copy.found[i]
+		if was == "" || was == f.Descriptor.Digest || in.overridden(f.Descriptor.Digest) {
+			continue // the copy warns
+		}
+		return f, withHint(fmt.Errorf("%w: %s is another release in the library, %s: a name on media is anybody's", errRefused, names[i], was),
+			"see what the library has with sealift list; ask who made this media, or remove the other release with sealift prune APP:VERSION")
+	}
+	return delivery.Found{}, nil
+}
+
+// overridden reports whether a person insisted on a release.
+func (in *importing) overridden(root digest.Digest) bool {
+	return slices.ContainsFunc(in.arrivals, func(a site.Arrival) bool { return a.Release.Root.Digest == root && a.Override != "" })
 }
 
 // heldRoots are the releases in the library, by digest.
@@ -214,6 +265,11 @@ func (in *importing) judge(ctx context.Context, f delivery.Found, held map[diges
 	case err != nil:
 		return false, fmt.Errorf("%s: %w", f.Name, err)
 	}
+	for _, other := range in.arrivals {
+		if o, t := other.Release, r.Release; o.App.Template.ID == t.App.Template.ID && o.App.Template.Version == t.App.Template.Version && o.Root.Digest != root {
+			return false, fmt.Errorf("%w: %s and another one on this media are both %s %s: a version must never be used twice", errRefused, f.Name, t.App.Template.ID, t.App.Template.Version)
+		}
+	}
 	in.evidence = append(in.evidence, r.Evidence)
 	if slices.ContainsFunc(in.arrivals, func(a site.Arrival) bool { return a.Release.Root.Digest == root }) {
 		return true, nil
@@ -238,7 +294,7 @@ func (in *importing) named(list []delivery.Found) string {
 			continue
 		}
 		loc.Place, loc.Path = artifact.PlaceMedia, f.Media.Dir()
-		words = append(words, loc.String())
+		words = append(words, shellWord(loc.String()))
 	}
 	return strings.Join(words, " ")
 }

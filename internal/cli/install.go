@@ -73,7 +73,12 @@ func (a *app) install(ctx context.Context, ref, name string, f deliveryFlags) er
 		if err != nil {
 			return fmt.Errorf("install: %w", err)
 		}
-		return d.act(ctx, plan, func() error {
+		again := func() error {
+			opts.Expect = plan.Revision
+			_, err := home.PlanInstall(ctx, d.Delivery, opts)
+			return err
+		}
+		return d.act(ctx, plan, again, func() error {
 			opts.Expect = plan.Revision
 			r, err := home.Install(ctx, d.Delivery, opts)
 			if err != nil {

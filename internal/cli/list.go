@@ -197,6 +197,9 @@ func listText(w io.Writer, list []listed) {
 		case len(r.Installed) > 0:
 			state = "installed as " + strings.Join(r.Installed, ", ")
 		}
+		if len(r.Platforms) > 0 {
+			state += ", for " + strings.Join(r.Platforms, ", ") + " only"
+		}
 		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", r.ID, r.Version, ui.Bytes(r.Bytes), signed, state)
 	}
 	_ = t.Flush() // writes to memory

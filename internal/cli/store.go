@@ -203,7 +203,16 @@ func directories(paths []string) string {
 
 // directory writes the path of media as a command line takes it.
 func directory(path string) string {
-	return artifact.Location{Place: artifact.PlaceMedia, Path: path}.String()
+	return shellWord(artifact.Location{Place: artifact.PlaceMedia, Path: path}.String())
+}
+
+// shellWord quotes a word for a shell, where that is needed: who names a disk may choose
+// where it is mounted.
+func shellWord(s string) string {
+	if strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./:@%+=,-{}") == "" {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
 
 // typed writes where media is as a command line takes it.

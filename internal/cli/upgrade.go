@@ -77,7 +77,12 @@ func (a *app) upgrade(ctx context.Context, ref string, opts site.InstallOptions,
 		if err != nil {
 			return fmt.Errorf("upgrade: %w", err)
 		}
-		return d.act(ctx, plan, func() error {
+		again := func() error {
+			opts.Expect = plan.Revision
+			_, err := home.PlanUpgrade(ctx, d.Delivery, opts)
+			return err
+		}
+		return d.act(ctx, plan, again, func() error {
 			opts.Expect = plan.Revision
 			r, err := home.Upgrade(ctx, d.Delivery, opts)
 			if err != nil {

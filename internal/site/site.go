@@ -91,7 +91,8 @@ type Delivery struct {
 	// of the policy that accepted it, 0 for none. They go into the audit log.
 	Signers []string
 	Policy  int
-	// Library says that it is from the site's library, where it came in as accepted.
+	// Library says that somebody chose this version among those of the site's library,
+	// where it came in as accepted.
 	Library bool
 }
 

@@ -149,8 +149,9 @@ func (r remembered) highest(id string) string {
 	return slices.MaxFunc(versions, artifact.CompareVersions)
 }
 
-// forward decides whether a release may be installed. What is from the library came
-// in by [Home.Admit], and is not asked again whether it is older.
+// forward decides whether a release may be installed. What somebody chose among the
+// versions of the library came in by [Home.Admit], and is not asked again whether it is
+// older; the highest that is there may be lower than the highest that was accepted.
 func (h *Home) forward(name string, d Delivery, opts InstallOptions) (override string, err error) {
 	r, err := h.remembered()
 	if err != nil {
