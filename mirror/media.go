@@ -270,7 +270,8 @@ func (m *Media) Discard(ctx context.Context, desc ocispec.Descriptor) error {
 
 // Name lists root in index.json under its full name and under a tag-shaped
 // alias, its signature tags likewise, and its referrers without a name, at the
-// next Commit.
+// next Commit. A signature tag whose manifest there has all the signatures of the
+// one that comes, and more, stays: each is the whole list, and the source's is older.
 func (m *Media) Name(ctx context.Context, root Root) error {
 	name := rootName(root)
 	repository, tag, _ := cutTag(name)
@@ -283,6 +284,9 @@ func (m *Media) Name(ctx context.Context, root Root) error {
 		}
 	}
 	for _, t := range root.Tags {
+		if m.hasMore(ctx, repository+":"+t.Name, t.Descriptor) {
+			continue
+		}
 		if err := m.w.SetRoot(repository+":"+t.Name, t.Name, t.Descriptor); err != nil {
 			return err
 		}
@@ -292,6 +296,42 @@ func (m *Media) Name(ctx context.Context, root Root) error {
 	m.label.describe(name, root)
 	return nil
 }
+
+// hasMore reports whether what the media has under the name of a signature tag has every
+// layer of desc, and others.
+func (m *Media) hasMore(ctx context.Context, name string, desc ocispec.Descriptor) bool {
+	old, err := m.w.Resolve(ctx, name)
+	if err != nil || old.Digest == desc.Digest {
+		return false
+	}
+	before, _, err := artifact.FetchManifest(ctx, m.w, old)
+	if err != nil {
+		return false
+	}
+	now, _, err := artifact.FetchManifest(ctx, m.w, desc)
+	if err != nil {
+		return false // Commit fails
+	}
+	// One payload may be signed by several, each in a layer of its own.
+	entries := func(m *artifact.Manifest) map[string]bool {
+		list := map[string]bool{}
+		for _, layer := range m.Blobs[min(1, len(m.Blobs)):] { // behind the config
+			list[layer.Digest.String()+" "+layer.Annotations[annotationSignature]] = true
+		}
+		return list
+	}
+	kept, come := entries(before), entries(now)
+	for entry := range come {
+		if !kept[entry] {
+			return false
+		}
+	}
+	return len(kept) > len(come)
+}
+
+// annotationSignature holds a signature in a layer of cosign's tag scheme,
+// https://github.com/sigstore/cosign/blob/v2.6.5/specs/SIGNATURE_SPEC.md.
+const annotationSignature = "dev.cosignproject.cosign/signature"
 
 // rootName is the name of a root on media. A layout knows names, and registries
 // tags, only; what was asked for by digest gets a tag that says so.
