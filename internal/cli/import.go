@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"path"
+	"runtime"
 	"slices"
 	"strings"
 
@@ -344,6 +345,11 @@ func (in *importing) run(ctx context.Context) error {
 		return err
 	}
 	result.add(in.arrivals, carried)
+	for _, r := range result.Releases {
+		if host := "linux/" + runtime.GOARCH; len(r.Platforms) > 0 && !slices.Contains(r.Platforms, host) {
+			in.out.Warn("%s %s has nothing for %s, as this machine is: it is for %s only", r.ID, r.Version, host, strings.Join(r.Platforms, ", "))
+		}
+	}
 	return in.out.Result(result, result.text)
 }
 
