@@ -88,13 +88,15 @@ func (p *Policy) identities(f *document.Findings, field string, list []fileIdent
 		}
 		seen[id] = true
 		for _, m := range []struct{ name, text, expr string }{{"issuer", id.Issuer, id.IssuerRegexp}, {"subject", id.Subject, id.SubjectRegexp}} {
-			if _, err := textMatcher(m.text, m.expr); err != nil && m.expr != "" {
+			if _, err := compileText(m.text, m.expr, nil); err != nil && m.expr != "" {
 				f.Add(document.Join(at, m.name+"Regexp"), "%v", err)
 			} else if err != nil {
 				f.Add(document.Join(at, m.name), "%v", err)
 			}
 		}
-		all = append(all, Identity{id.Issuer, id.IssuerRegexp, id.Subject, id.SubjectRegexp, p.Roots[id.Root]})
+		// What is wrong with it was said, and so for the whole policy.
+		one, _ := Identity{Issuer: id.Issuer, IssuerRegexp: id.IssuerRegexp, Subject: id.Subject, SubjectRegexp: id.SubjectRegexp, Root: p.Roots[id.Root]}.compiled()
+		all = append(all, one)
 	}
 	return all
 }
@@ -192,7 +194,7 @@ func (r Rule) identified(e *Evidence) (signed []string) {
 
 // vouched reports whether a verified certificate is that of the identity.
 func (i Identity) vouched(c *Certificate) bool {
-	return c.Root == i.Root.Fingerprint() && i.names(c)
+	return slices.Contains(c.roots, i.Root.Fingerprint()) && i.names(c)
 }
 
 // attested returns the attestations that a rule wants. Why one is not there is an error
@@ -211,9 +213,13 @@ func (p *Policy) attested(ctx context.Context, src Source, subject ocispec.Descr
 				keys = append(keys, p.Keys[name].Key)
 			}
 		}
-		identities = append(identities, a.Identities...)
+		for _, id := range a.Identities { // many attestations are wanted of the same
+			if !slices.Contains(identities, id) {
+				identities = append(identities, id)
+			}
+		}
 	}
-	found, errs := listAttestations(ctx, src, subject, wanted, keys, identities)
+	found, errs := listAttestations(ctx, src, subject, wanted, newAccepted(keys, identities))
 	if ctx.Err() != nil {
 		return nil, nil, fmt.Errorf("verify attestations of %s: %w", subject.Digest, context.Cause(ctx))
 	}
@@ -221,6 +227,7 @@ func (p *Policy) attested(ctx context.Context, src Source, subject ocispec.Descr
 	var reasons []string
 	verdict := ErrUnsigned
 	for _, want := range rule.Attestations {
+		want.Identities = compiled(want.Identities)
 		i := slices.IndexFunc(found, func(a Attestation) bool { return a.Verified && a.Type == want.Type && p.by(want, a) })
 		if i >= 0 {
 			counted = append(counted, found[i])
