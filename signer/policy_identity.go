@@ -164,32 +164,43 @@ func keyNames(f *document.Findings, field string, names []string, known map[stri
 
 // identified returns the identities of a rule that the certificates in the evidence are
 // of, as text, sorted. One stands for one signer, and a signer for one: a signature by
-// one person does not make two where expressions overlap. What is written out is looked
-// at before what is an expression.
+// one person does not make two where expressions overlap. Of the ways to have it so one
+// is found in which as many count as can.
 func (r Rule) identified(e *Evidence) (signed []string) {
-	var left []Identity
-	for _, id := range r.Identities {
-		if id.SubjectRegexp == "" {
-			left = append(left, id)
-		}
-	}
-	for _, id := range r.Identities {
-		if id.SubjectRegexp != "" {
-			left = append(left, id)
-		}
-	}
+	identities := compiled(r.Identities)
+	holders := make([]*signerFit, len(identities))
 	for _, c := range e.Certificates() {
-		i := slices.IndexFunc(left, func(id Identity) bool {
-			return slices.ContainsFunc(e.Signatures, func(s Signature) bool {
+		fit := &signerFit{identities: make([]bool, len(identities))}
+		for i, id := range identities {
+			fit.identities[i] = slices.ContainsFunc(e.Signatures, func(s Signature) bool {
 				return s.Certificate != nil && sameSigner(c, *s.Certificate) == 0 && id.vouched(s.Certificate)
 			})
-		})
-		if i >= 0 {
+		}
+		if fit.place(holders, make([]bool, len(identities))) {
 			signed = append(signed, c.String())
-			left = slices.Delete(left, i, i+1)
 		}
 	}
 	return signed
+}
+
+// signerFit says which of the identities of a rule a signer can stand for.
+type signerFit struct{ identities []bool }
+
+// place has the signer stand for an identity, moving those who hold one to others where
+// need be, and reports whether it could: an augmenting path of a bipartite matching.
+// Nobody loses a place. Tried are the identities for which that was tried.
+func (s *signerFit) place(holders []*signerFit, tried []bool) bool {
+	for i, fits := range s.identities {
+		if !fits || tried[i] {
+			continue
+		}
+		tried[i] = true
+		if holders[i] == nil || holders[i].place(holders, tried) {
+			holders[i] = s
+			return true
+		}
+	}
+	return false
 }
 
 // vouched reports whether a verified certificate is that of the identity.
