@@ -113,9 +113,10 @@ func (a Attestation) Signer() string {
 // verifies them with the keys and identities, of which there may be none. Those that
 // verify come first; then by type and digest. What is damaged, or claims one of the keys
 // and does not verify, is part of the error; what could be listed is returned with it.
-// At most 256 are looked at, and about 44 MiB of them.
+// At most 256 are looked at, and about 44 MiB of them; certificates are verified as often
+// as by [Verify].
 func Attestations(ctx context.Context, src Source, subject ocispec.Descriptor, keys []*Key, identities ...Identity) ([]Attestation, error) {
-	found, errs := listAttestations(ctx, src, subject, nil, keys, identities)
+	found, errs := listAttestations(ctx, src, subject, nil, newAccepted(keys, identities))
 	if err := errors.Join(errs...); err != nil {
 		return found, fmt.Errorf("list attestations of %s: %w", subject.Digest, err)
 	}
@@ -124,7 +125,7 @@ func Attestations(ctx context.Context, src Source, subject ocispec.Descriptor, k
 
 // listAttestations lists the attestations of some types, none for all, as Attestations
 // does. Each error is of one that could not be looked at, or of a place.
-func listAttestations(ctx context.Context, src Source, subject ocispec.Descriptor, types []string, keys []*Key, identities []Identity) (found []Attestation, errs []error) {
+func listAttestations(ctx context.Context, src Source, subject ocispec.Descriptor, types []string, by *accepted) (found []Attestation, errs []error) {
 	if err := checkSubject(subject); err != nil {
 		return nil, []error{err}
 	}
@@ -132,7 +133,7 @@ func listAttestations(ctx context.Context, src Source, subject ocispec.Descripto
 	if err != nil {
 		return nil, []error{err}
 	}
-	r := attestationReader{src: src, subject: subject, types: types, keys: keys, identities: identities, left: maxAttestedBytes}
+	r := attestationReader{src: src, subject: subject, types: types, by: by, bundles: maxAttestations, left: maxAttestedBytes}
 	for _, desc := range listed[:min(len(listed), maxAttestations)] {
 		list, failed := r.open(ctx, desc)
 		found, errs = append(found, list...), append(errs, failed...)
@@ -176,14 +177,15 @@ func isWanted(wanted []string, predicateType string) bool {
 	return len(wanted) == 0 || slices.Contains(wanted, predicateType)
 }
 
-// attestationReader reads the attestations of a subject, no more bytes than are left.
+// attestationReader reads the attestations of a subject, no more bundles and bytes than
+// are left.
 type attestationReader struct {
-	src        Source
-	subject    ocispec.Descriptor
-	types      []string
-	keys       []*Key
-	identities []Identity
-	left       int64
+	src     Source
+	subject ocispec.Descriptor
+	types   []string
+	by      *accepted
+	bundles int
+	left    int64
 }
 
 // open returns the statements in one referrer.
@@ -198,7 +200,13 @@ func (r *attestationReader) open(ctx context.Context, desc ocispec.Descriptor) (
 	if predicate := manifest.Annotations[annotationPredicate]; predicate != "" && !isWanted(r.types, predicate) {
 		return nil, nil
 	}
-	for _, c := range bundleLayers(Signature{Manifest: plain(desc)}, manifest) {
+	layers := bundleLayers(Signature{Manifest: plain(desc)}, manifest)
+	if more := len(layers) - r.bundles; more > 0 {
+		errs = append(errs, fmt.Errorf("%w: %d more in manifest %s were not looked at", ErrNotAccepted, more, desc.Digest))
+		layers = layers[:r.bundles]
+	}
+	r.bundles -= len(layers)
+	for _, c := range layers {
 		a, err := r.layer(ctx, c)
 		switch {
 		case errors.Is(err, errNotSignature):
@@ -233,17 +241,19 @@ func (r *attestationReader) layer(ctx context.Context, c candidate) (a Attestati
 	}
 	a = Attestation{Type: st.PredicateType, Manifest: c.Manifest, Layer: c.Layer, Key: bundleKey(b)}
 	a.Certificate, _ = claimOf(b) // a claim that cannot be read is none
-	return a, a.verify(ctx, b, r.subject, r.keys, r.identities)
+	return a, a.verify(ctx, b, r.subject, r.by)
 }
 
 // verify notes whose the attestation is. It fails when it claims to be by one of the
-// keys or identities and is not.
-func (a *Attestation) verify(ctx context.Context, b *bundle.Bundle, subject ocispec.Descriptor, keys []*Key, identities []Identity) error {
-	if len(keys)+len(identities) == 0 {
+// keys or identities and is not, and when that was not looked at.
+func (a *Attestation) verify(ctx context.Context, b *bundle.Bundle, subject ocispec.Descriptor, by *accepted) error {
+	if len(by.keys)+by.given == 0 {
 		return nil
 	}
-	key, certificate, err := verifyBundle(ctx, b, subject.Digest, keys, identities)
+	key, certificate, err := verifyBundle(ctx, b, subject.Digest, by)
 	switch {
+	case errors.Is(err, errMore):
+		return err
 	case errors.Is(err, ErrNotAccepted):
 		return nil
 	case err != nil:

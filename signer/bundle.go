@@ -153,12 +153,12 @@ func parseStatement(raw []byte) (*bundle.Bundle, statement, error) {
 
 // verifyBundle returns the key, or else the certificate, by which a bundle about d is
 // signed.
-func verifyBundle(ctx context.Context, b *bundle.Bundle, d digest.Digest, keys []*Key, identities []Identity) (*Key, *Certificate, error) {
+func verifyBundle(ctx context.Context, b *bundle.Bundle, d digest.Digest, by *accepted) (*Key, *Certificate, error) {
 	if b.GetVerificationMaterial().GetPublicKey() == nil {
-		c, err := verifyCertified(b, signedDigest(d), identities)
+		c, err := verifyCertified(b, signedDigest(d), by)
 		return nil, c, err
 	}
-	key, err := verifyKeyed(ctx, b, d, keys)
+	key, err := verifyKeyed(ctx, b, d, by.keys)
 	return key, nil, err
 }
 

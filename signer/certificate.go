@@ -43,31 +43,44 @@ func claimOf(b *bundle.Bundle) (*Certificate, error) {
 	return &Certificate{Issuer: summary.Issuer, Subject: summary.SubjectAlternativeName}, nil
 }
 
-// verifyCertified returns the certificate, verified, by which a bundle is signed. What
-// is signed is made anew for each attempt, for it may be a reader.
-func verifyCertified(b *bundle.Bundle, signed func() verify.ArtifactPolicyOption, identities []Identity) (*Certificate, error) {
-	if len(identities) == 0 {
+// verifyCertified returns the certificate, verified, by which a bundle is signed, with
+// every root that bears it out: what wants it by one is not to depend on which of them,
+// where two have an authority in common, came first. What is signed is made anew for
+// each attempt, for it may be a reader.
+func verifyCertified(b *bundle.Bundle, signed func() verify.ArtifactPolicyOption, by *accepted) (*Certificate, error) {
+	if by.given == 0 {
 		return nil, fmt.Errorf("%w: signed with a certificate, not a key", ErrNotAccepted)
 	}
 	claim, err := claimOf(b)
 	if err != nil {
 		return nil, err
 	}
-	var broken error
-	for _, id := range identities {
-		if id.Check() != nil || !id.names(claim) {
-			continue
-		}
-		c, err := id.Root.verify(b, signed(), claim)
-		if err == nil {
-			return c, nil
-		}
-		broken = fmt.Errorf("%w: claims to be by %s: %s", ErrInvalid, claim, plainSpaces(err))
+	roots := by.roots(claim)
+	if len(roots) == 0 {
+		return nil, fmt.Errorf("%w: signed by %s, who is none of the %d identities given", ErrNotAccepted, claim, by.given)
 	}
-	if broken != nil {
+	var verified *Certificate
+	var broken error
+	for _, r := range roots {
+		if by.left == 0 {
+			broken = fmt.Errorf("%w: no more than %d certificates are verified", errMore, maxCertificateChecks)
+			break
+		}
+		by.left--
+		c, err := r.verify(b, signed(), claim)
+		switch {
+		case err != nil:
+			broken = fmt.Errorf("%w: claims to be by %s: %s", ErrInvalid, claim, plainSpaces(err))
+			continue
+		case verified == nil:
+			verified = c
+		}
+		verified.roots = append(verified.roots, c.Root)
+	}
+	if verified == nil {
 		return nil, broken
 	}
-	return nil, fmt.Errorf("%w: signed by %s, who is none of the %d identities given", ErrNotAccepted, claim, len(identities))
+	return verified, nil
 }
 
 // verify returns the claim with what the root knows of it. It has the certificate be

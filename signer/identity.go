@@ -23,22 +23,42 @@ type Identity struct {
 	Subject, SubjectRegexp string
 	// Root has the authorities that are believed.
 	Root *Root
+
+	// What the expressions are compiled to, as long as they are those.
+	issuer, subject *regexp.Regexp
 }
 
 // Check returns an error for an identity that leaves the issuer, the subject or the
 // root open, or has an expression that is none.
 func (i Identity) Check() error {
-	_, issuer := textMatcher(i.Issuer, i.IssuerRegexp)
-	_, subject := textMatcher(i.Subject, i.SubjectRegexp)
-	switch {
-	case issuer != nil:
-		return fmt.Errorf("issuer: %w", issuer)
-	case subject != nil:
-		return fmt.Errorf("subject: %w", subject)
-	case i.Root == nil:
-		return errors.New("root: want a trusted root")
+	_, err := i.compiled()
+	return err
+}
+
+// compiled returns the identity with its expressions compiled. The error is that of
+// Check.
+func (i Identity) compiled() (_ Identity, err error) {
+	if i.issuer, err = compileText(i.Issuer, i.IssuerRegexp, i.issuer); err != nil {
+		return i, fmt.Errorf("issuer: %w", err)
 	}
-	return nil
+	if i.subject, err = compileText(i.Subject, i.SubjectRegexp, i.subject); err != nil {
+		return i, fmt.Errorf("subject: %w", err)
+	}
+	if i.Root == nil {
+		return i, errors.New("root: want a trusted root")
+	}
+	return i, nil
+}
+
+// compiled returns the identities that Check takes, compiled.
+func compiled(identities []Identity) []Identity {
+	var sound []Identity
+	for _, id := range identities {
+		if id, err := id.compiled(); err == nil {
+			sound = append(sound, id)
+		}
+	}
+	return sound
 }
 
 // String returns subject and issuer, expressions between slashes.
@@ -55,17 +75,22 @@ func (i Identity) String() string {
 // names reports whether the identity is that of a certificate. It says nothing about
 // whether the certificate is sound. One that Check refuses is nobody's.
 func (i Identity) names(c *Certificate) bool {
-	issuer, err := textMatcher(i.Issuer, i.IssuerRegexp)
-	if err != nil || !issuer(c.Issuer) {
-		return false
-	}
-	subject, err := textMatcher(i.Subject, i.SubjectRegexp)
-	return err == nil && subject(c.Subject)
+	i, err := i.compiled()
+	return err == nil && isText(c.Issuer, i.Issuer, i.issuer) && isText(c.Subject, i.Subject, i.subject)
 }
 
-// textMatcher matches text, or what an expression is for as a whole. The expression is
-// parsed by itself first: in a group a stray parenthesis could end the group.
-func textMatcher(text, expr string) (func(string) bool, error) {
+// isText reports whether s is what an expression is for, or where that is nil, the text.
+func isText(s, text string, whole *regexp.Regexp) bool {
+	if whole != nil {
+		return whole.MatchString(s)
+	}
+	return s == text
+}
+
+// compileText compiles an expression to what is for the whole of a text, nil where the
+// text itself is given. Known is returned if it is that. The expression is parsed by
+// itself first: in a group a stray parenthesis could end the group.
+func compileText(text, expr string, known *regexp.Regexp) (*regexp.Regexp, error) {
 	switch {
 	case text != "" && expr != "":
 		return nil, errors.New("want the text or a regular expression, not both")
@@ -74,16 +99,16 @@ func textMatcher(text, expr string) (func(string) bool, error) {
 	case len(text)+len(expr) > maxIdentityBytes:
 		return nil, fmt.Errorf("want at most %d bytes, got %d", maxIdentityBytes, len(text)+len(expr))
 	case expr == "":
-		return func(s string) bool { return s == text }, nil
+		return nil, nil
+	}
+	whole := `\A(?:` + expr + `)\z`
+	if known != nil && known.String() == whole {
+		return known, nil
 	}
 	if _, err := regexp.Compile(expr); err != nil {
 		return nil, err
 	}
-	whole, err := regexp.Compile(`\A(?:` + expr + `)\z`)
-	if err != nil {
-		return nil, err
-	}
-	return whole.MatchString, nil
+	return regexp.Compile(whole)
 }
 
 // Certificate is what a certificate says of who signed, and once it is verified, when
@@ -97,6 +122,8 @@ type Certificate struct {
 	TimeFrom string    `json:"timeFrom,omitempty"`
 	// Root is the fingerprint of the trusted root that has them.
 	Root string `json:"root,omitempty"`
+
+	roots []string // fingerprints of all that bear it out, Root first
 }
 
 // String returns subject and issuer, as that of an identity does.

@@ -333,6 +333,32 @@ func TestVerifyCertificateExpired(t *testing.T) {
 	checkRefused(t, err, signer.ErrInvalid, of, 1, "claims to be by")
 }
 
+// Of two times the earlier counts. That of the log is a minute behind the timestamp.
+func TestVerifyCertificateTimes(t *testing.T) {
+	t.Parallel()
+	sigstore := sigstoretest.New(t)
+	both, log := parseRoot(t, sigstore.TrustedRoot(t, everything)), parseRoot(t, sigstore.TrustedRoot(t, sigstoretest.Parts{Log: true}))
+	for _, form := range []signer.Form{signer.FormBundle, signer.FormTag} {
+		s := newScene(t)
+		attachKeyless(t, s, sigstore, release, form, nil)
+		signed := func(root *signer.Root) signer.Certificate {
+			t.Helper()
+			evidence, err := signer.Verify(t.Context(), s.repo, s.index, nil, accept(root))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return evidence.Certificates()[0]
+		}
+		logged, stamped := signed(log), signed(both)
+		if behind := logged.Time.Sub(stamped.Time); behind < 30*time.Second {
+			t.Errorf("%s: signed at %s and, as the log says, at %s; want the earlier", form, stamped.Time, logged.Time)
+		}
+		if stamped.TimeFrom != "https://virtual.tsa.sigstore.dev" || logged.TimeFrom == stamped.TimeFrom {
+			t.Errorf("%s: the times are those of %s and %s", form, stamped.TimeFrom, logged.TimeFrom)
+		}
+	}
+}
+
 // A key counts whatever log entries and timestamps stand beside its signature.
 func TestVerifyKeyWithLogEntry(t *testing.T) {
 	t.Parallel()

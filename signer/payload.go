@@ -39,11 +39,11 @@ func newPayload(d digest.Digest, repository string, s *Signer) ([]byte, string, 
 // verifyPayload returns the key, or else the certificate, by which a simple signing
 // payload is signed. Such a signature does not say whose key it is by: one that
 // verifies by no key given may be damaged or somebody else's, and is ErrNotAccepted.
-func (c *candidate) verifyPayload(ctx context.Context, raw []byte, d digest.Digest, keys []*Key, identities []Identity) (*Key, *Certificate, error) {
+func (c *candidate) verifyPayload(ctx context.Context, raw []byte, d digest.Digest, by *accepted) (*Key, *Certificate, error) {
 	if err := checkPayload(raw, d); err != nil {
 		return nil, nil, err
 	}
-	key, err := payloadKey(ctx, raw, c.annotations[static.SignatureAnnotationKey], d, keys)
+	key, err := payloadKey(ctx, raw, c.annotations[static.SignatureAnnotationKey], d, by.keys)
 	if err == nil || errors.Is(err, ErrInvalid) || !c.hasCertificate() {
 		return key, nil, err
 	}
@@ -51,7 +51,7 @@ func (c *candidate) verifyPayload(ctx context.Context, raw []byte, d digest.Dige
 	if err != nil {
 		return nil, nil, err
 	}
-	certificate, err := verifyCertified(b, signedBytes(raw), identities)
+	certificate, err := verifyCertified(b, signedBytes(raw), by)
 	return nil, certificate, err
 }
 

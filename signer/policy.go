@@ -165,35 +165,43 @@ func (p *Policy) Verify(ctx context.Context, src Source, subject ocispec.Descrip
 		refused.Err = errors.Join(ErrNotAccepted, err)
 		return nil, refused
 	}
+	evidence, reasons, err := p.signed(ctx, src, subject, rule, now)
+	if err == nil {
+		evidence.Attestations, reasons, err = p.attested(ctx, src, subject, rule, now)
+	}
+	if len(reasons) > 0 {
+		refused.Reasons, refused.Err = reasons, err
+		return nil, refused
+	} else if err != nil {
+		return nil, err
+	}
+	evidence.Decision.Rule, evidence.Decision.ID = number, pattern
+	return evidence, nil
+}
+
+// signed looks for signatures of the subject and counts those that a rule wants. Where
+// there are too few, reasons say why not, one sentence each, with the error of a
+// PolicyError; any other error comes without.
+func (p *Policy) signed(ctx context.Context, src Source, subject ocispec.Descriptor, rule Rule, now time.Time) (_ *Evidence, reasons []string, err error) {
 	keys := make([]*Key, len(rule.Keys))
 	for i, name := range rule.Keys {
 		keys[i] = p.Keys[name].Key
 	}
 	evidence, err := Verify(ctx, src, subject, keys, rule.Identities...)
 	if failed := (*VerifyError)(nil); errors.As(err, &failed) {
-		refused.Err = failed
-		refused.Reasons = append(refused.Reasons, rule.want(), failed.Error())
-		return nil, refused
+		return nil, []string{rule.want(), failed.Error()}, failed
 	}
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	signed, problems, err := p.count(evidence, rule, now)
+	names, problems, err := p.count(evidence, rule, now)
 	identities := rule.identified(evidence)
-	if both := slices.Concat(signed, identities); len(both) < rule.Threshold {
-		refused.Reasons = append([]string{rule.want(), fmt.Sprintf("signed by %s", orNobody(both))}, problems...)
-		refused.Err = errors.Join(ErrNotAccepted, err)
-		return nil, refused
+	if both := slices.Concat(names, identities); len(both) < rule.Threshold {
+		reasons = append([]string{rule.want(), fmt.Sprintf("signed by %s", orNobody(both))}, problems...)
+		return nil, reasons, errors.Join(ErrNotAccepted, err)
 	}
-	evidence.Attestations, refused.Reasons, err = p.attested(ctx, src, subject, rule, now)
-	if len(refused.Reasons) > 0 {
-		refused.Err = err
-		return nil, refused
-	} else if err != nil {
-		return nil, err
-	}
-	evidence.Decision = &Decision{Policy: p.Version, Rule: number, ID: pattern, Keys: signed, Identities: identities, Threshold: rule.Threshold}
-	return evidence, nil
+	evidence.Decision = &Decision{Policy: p.Version, Keys: names, Identities: identities, Threshold: rule.Threshold}
+	return evidence, nil, nil
 }
 
 // sound reports whether a rule wants at least one signature, and no more than it has

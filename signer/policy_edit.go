@@ -19,19 +19,22 @@ import (
 type RuleToAdd struct {
 	// IDs are the patterns it is for, at least one.
 	IDs []string
-	// Key must have signed, or where it is nil, Identity. Name is what the policy calls
-	// the key, or the root of the identity, where it does not know it yet.
+	// Key or Identity must have signed: one of them, not both. Name is what the policy
+	// calls the key, or the root of the identity, where it does not know it yet.
 	Key      *Key
 	Identity *Identity
 	Name     string
 }
 
-// Signer returns the fingerprint of the key, or the identity.
+// Signer returns the fingerprint of the key, or the identity, "" where there is neither.
 func (r RuleToAdd) Signer() string {
-	if r.Key != nil {
+	switch {
+	case r.Key != nil:
 		return r.Key.Fingerprint()
+	case r.Identity != nil:
+		return r.Identity.String()
 	}
-	return r.Identity.String()
+	return ""
 }
 
 // AddRule returns a policy, the bytes of the file called name, with one rule more, or
@@ -43,8 +46,12 @@ func (r RuleToAdd) Signer() string {
 // The error is an [artifact.FindingsError] for a policy that is none, before or with the
 // rule, and errdef.ErrUnsupported for what is to be decided by hand: a policy with
 // aliases, a rule for the same ids that wants more than one signature, and a key that
-// the policy revokes.
+// the policy revokes. It is another one for a rule by nobody, by a key and an identity,
+// or by an identity that its Check does not take.
 func AddRule(name string, data []byte, add RuleToAdd) ([]byte, error) {
+	if (add.Key == nil) == (add.Identity == nil) {
+		return nil, fmt.Errorf("add a rule for %s: want a key or an identity, one of them", strings.Join(add.IDs, ", "))
+	}
 	before := &Policy{}
 	if len(bytes.TrimSpace(data)) == 0 {
 		data = []byte("apiVersion: " + artifact.APIVersion + "\nkind: " + PolicyKind + "\nversion: 0\nkeys: {}\nrules: []\n")
@@ -123,10 +130,8 @@ type policyEdit struct{ root *yaml.Node }
 
 // field returns the value of a field, making one of the kind where there is none.
 func (e policyEdit) field(in *yaml.Node, name string, kind yaml.Kind) *yaml.Node {
-	for i := 0; i+1 < len(in.Content); i += 2 {
-		if in.Content[i].Value == name {
-			return in.Content[i+1]
-		}
+	if value := lookup(in, name); value != nil {
+		return value
 	}
 	value := &yaml.Node{Kind: kind}
 	in.Content = append(in.Content, text(name), value)
@@ -210,8 +215,7 @@ func (e policyEdit) key(add RuleToAdd) string {
 	taken := map[string]bool{}
 	for i := 0; i+1 < len(keys.Content); i += 2 {
 		taken[keys.Content[i].Value] = true
-		pem := e.field(keys.Content[i+1], "pem", yaml.ScalarNode)
-		if known, err := ParseKey([]byte(pem.Value)); err == nil && known.Fingerprint() == add.Key.Fingerprint() {
+		if known, err := ParseKey([]byte(valueOf(keys.Content[i+1], "pem"))); err == nil && known.Fingerprint() == add.Key.Fingerprint() {
 			return keys.Content[i].Value
 		}
 	}
@@ -233,16 +237,17 @@ func (e policyEdit) rule(ids []string, by ruleSigner) (changed bool, err error) 
 	rules.Style = 0
 	at := len(rules.Content)
 	for i, n := range rules.Content {
-		have := values(e.field(n, "ids", yaml.SequenceNode))
+		have := values(lookup(n, "ids"))
 		if slices.Equal(slices.Sorted(slices.Values(have)), slices.Sorted(slices.Values(ids))) {
 			require := e.field(n, "require", yaml.MappingNode)
-			list := e.field(require, by.list, yaml.SequenceNode)
-			if slices.ContainsFunc(list.Content, func(n *yaml.Node) bool { return e.same(n, by.node) }) {
+			list := lookup(require, by.list)
+			if list != nil && slices.ContainsFunc(list.Content, func(n *yaml.Node) bool { return e.same(n, by.node) }) {
 				return false, nil
 			}
 			if wants := valueOf(require, "threshold"); !slices.Contains([]string{"", "any", "1"}, wants) {
 				return false, fmt.Errorf("rule %d, for the same ids, wants %s of its signers; say in an editor what it should want: %w", i+1, wants, errdef.ErrUnsupported)
 			}
+			list = e.field(require, by.list, yaml.SequenceNode)
 			if len(list.Content) == 0 {
 				list.Style = yaml.FlowStyle
 			}
@@ -271,7 +276,7 @@ func (e policyEdit) same(a, b *yaml.Node) bool {
 	}
 	fields := func(n *yaml.Node) map[string]string {
 		all := map[string]string{}
-		if roots := e.field(e.root, "trustedRoots", yaml.MappingNode); len(roots.Content) == 2 {
+		if roots := lookup(e.root, "trustedRoots"); roots != nil && len(roots.Content) == 2 {
 			all["root"] = roots.Content[0].Value // nobody has to say which
 		}
 		for i := 0; i+1 < len(n.Content); i += 2 {
@@ -291,17 +296,29 @@ func shadows(pattern string, ids []string) bool {
 	})
 }
 
-// valueOf returns the scalar of a field, "" where there is none.
-func valueOf(in *yaml.Node, name string) string {
+// lookup returns the value of a field, nil where there is none.
+func lookup(in *yaml.Node, name string) *yaml.Node {
 	for i := 0; i+1 < len(in.Content); i += 2 {
 		if in.Content[i].Value == name {
-			return in.Content[i+1].Value
+			return in.Content[i+1]
 		}
+	}
+	return nil
+}
+
+// valueOf returns the scalar of a field, "" where there is none.
+func valueOf(in *yaml.Node, name string) string {
+	if value := lookup(in, name); value != nil {
+		return value.Value
 	}
 	return ""
 }
 
+// values returns the scalars of a list, which may be nil.
 func values(list *yaml.Node) []string {
+	if list == nil {
+		return nil
+	}
 	var all []string
 	for _, n := range list.Content {
 		all = append(all, n.Value)

@@ -9,6 +9,7 @@ import (
 	"oras.land/oras-go/v2/errdef"
 
 	"github.com/sealift/sealift/artifact"
+	"github.com/sealift/sealift/internal/sigstoretest"
 	"github.com/sealift/sealift/signer"
 )
 
@@ -80,6 +81,31 @@ func TestAddRuleRefuses(t *testing.T) {
 		var findings artifact.FindingsError
 		if errors.As(err, &findings) == tt.unfit || errors.Is(err, errdef.ErrUnsupported) != tt.unfit || out != nil {
 			t.Errorf("%s: AddRule() = %q, %v", tt.name, out, err)
+		}
+	}
+}
+
+// A rule is by a key or by an identity.
+func TestAddRuleByWhom(t *testing.T) {
+	t.Parallel()
+	key, id := newSigner(t).Key(), accept(parseRoot(t, sigstoretest.New(t).TrustedRoot(t, everything)))
+	for _, tt := range []struct {
+		name, signer string
+		add          signer.RuleToAdd
+		ok           bool
+	}{
+		{"nobody", "", signer.RuleToAdd{}, false},
+		{"both", key.Fingerprint(), signer.RuleToAdd{Key: key, Identity: &id}, false},
+		{"a key", key.Fingerprint(), signer.RuleToAdd{Key: key}, true},
+		{"an identity", id.String(), signer.RuleToAdd{Identity: &id}, true},
+	} {
+		tt.add.IDs, tt.add.Name = []string{"a.b/c"}, "acme"
+		out, err := signer.AddRule("policy.yaml", nil, tt.add)
+		if (err == nil) != tt.ok || (out != nil) != tt.ok || !tt.ok && !strings.Contains(err.Error(), "a.b/c: want a key or an identity") {
+			t.Errorf("%s: AddRule() = %q, %v", tt.name, out, err)
+		}
+		if got := tt.add.Signer(); got != tt.signer {
+			t.Errorf("%s: Signer() = %q, want %q", tt.name, got, tt.signer)
 		}
 	}
 }

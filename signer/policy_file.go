@@ -238,13 +238,7 @@ func (p *Policy) addRule(f *document.Findings, field string, r fileRule, file po
 		f.Add(keys, "want at least one key, or an identity")
 	}
 	rule.Attestations = p.attestations(f, document.Join(require, "attestations"), rule, r.Require.Attestations, file)
-	rule.Threshold = signers
-	if t := r.Require.Threshold; !t.given {
-		rule.Threshold = 1
-	} else if t.count > 0 {
-		rule.Threshold = t.count
-	}
-	if rule.Threshold > signers && signers > 0 {
+	if rule.Threshold = r.Require.Threshold.of(signers); rule.Threshold > signers && signers > 0 {
 		f.Add(document.Join(require, "threshold"), "wants %d signatures of %d keys and identities", rule.Threshold, signers)
 	}
 	p.Rules = append(p.Rules, rule)

@@ -88,13 +88,15 @@ func (p *Policy) identities(f *document.Findings, field string, list []fileIdent
 		}
 		seen[id] = true
 		for _, m := range []struct{ name, text, expr string }{{"issuer", id.Issuer, id.IssuerRegexp}, {"subject", id.Subject, id.SubjectRegexp}} {
-			if _, err := textMatcher(m.text, m.expr); err != nil && m.expr != "" {
+			if _, err := compileText(m.text, m.expr, nil); err != nil && m.expr != "" {
 				f.Add(document.Join(at, m.name+"Regexp"), "%v", err)
 			} else if err != nil {
 				f.Add(document.Join(at, m.name), "%v", err)
 			}
 		}
-		all = append(all, Identity{id.Issuer, id.IssuerRegexp, id.Subject, id.SubjectRegexp, p.Roots[id.Root]})
+		// What is wrong with it was said, and so for the whole policy.
+		one, _ := Identity{Issuer: id.Issuer, IssuerRegexp: id.IssuerRegexp, Subject: id.Subject, SubjectRegexp: id.SubjectRegexp, Root: p.Roots[id.Root]}.compiled()
+		all = append(all, one)
 	}
 	return all
 }
@@ -162,37 +164,48 @@ func keyNames(f *document.Findings, field string, names []string, known map[stri
 
 // identified returns the identities of a rule that the certificates in the evidence are
 // of, as text, sorted. One stands for one signer, and a signer for one: a signature by
-// one person does not make two where expressions overlap. What is written out is looked
-// at before what is an expression.
+// one person does not make two where expressions overlap. Of the ways to have it so one
+// is found in which as many count as can.
 func (r Rule) identified(e *Evidence) (signed []string) {
-	var left []Identity
-	for _, id := range r.Identities {
-		if id.SubjectRegexp == "" {
-			left = append(left, id)
-		}
-	}
-	for _, id := range r.Identities {
-		if id.SubjectRegexp != "" {
-			left = append(left, id)
-		}
-	}
+	identities := compiled(r.Identities)
+	holders := make([]*signerFit, len(identities))
 	for _, c := range e.Certificates() {
-		i := slices.IndexFunc(left, func(id Identity) bool {
-			return slices.ContainsFunc(e.Signatures, func(s Signature) bool {
+		fit := &signerFit{identities: make([]bool, len(identities))}
+		for i, id := range identities {
+			fit.identities[i] = slices.ContainsFunc(e.Signatures, func(s Signature) bool {
 				return s.Certificate != nil && sameSigner(c, *s.Certificate) == 0 && id.vouched(s.Certificate)
 			})
-		})
-		if i >= 0 {
+		}
+		if fit.place(holders, make([]bool, len(identities))) {
 			signed = append(signed, c.String())
-			left = slices.Delete(left, i, i+1)
 		}
 	}
 	return signed
 }
 
+// signerFit says which of the identities of a rule a signer can stand for.
+type signerFit struct{ identities []bool }
+
+// place has the signer stand for an identity, moving those who hold one to others where
+// need be, and reports whether it could: an augmenting path of a bipartite matching.
+// Nobody loses a place. Tried are the identities for which that was tried.
+func (s *signerFit) place(holders []*signerFit, tried []bool) bool {
+	for i, fits := range s.identities {
+		if !fits || tried[i] {
+			continue
+		}
+		tried[i] = true
+		if holders[i] == nil || holders[i].place(holders, tried) {
+			holders[i] = s
+			return true
+		}
+	}
+	return false
+}
+
 // vouched reports whether a verified certificate is that of the identity.
 func (i Identity) vouched(c *Certificate) bool {
-	return c.Root == i.Root.Fingerprint() && i.names(c)
+	return slices.Contains(c.roots, i.Root.Fingerprint()) && i.names(c)
 }
 
 // attested returns the attestations that a rule wants. Why one is not there is an error
@@ -211,9 +224,13 @@ func (p *Policy) attested(ctx context.Context, src Source, subject ocispec.Descr
 				keys = append(keys, p.Keys[name].Key)
 			}
 		}
-		identities = append(identities, a.Identities...)
+		for _, id := range a.Identities { // many attestations are wanted of the same
+			if !slices.Contains(identities, id) {
+				identities = append(identities, id)
+			}
+		}
 	}
-	found, errs := listAttestations(ctx, src, subject, wanted, keys, identities)
+	found, errs := listAttestations(ctx, src, subject, wanted, newAccepted(keys, identities))
 	if ctx.Err() != nil {
 		return nil, nil, fmt.Errorf("verify attestations of %s: %w", subject.Digest, context.Cause(ctx))
 	}
@@ -221,6 +238,7 @@ func (p *Policy) attested(ctx context.Context, src Source, subject ocispec.Descr
 	var reasons []string
 	verdict := ErrUnsigned
 	for _, want := range rule.Attestations {
+		want.Identities = compiled(want.Identities)
 		i := slices.IndexFunc(found, func(a Attestation) bool { return a.Verified && a.Type == want.Type && p.by(want, a) })
 		if i >= 0 {
 			counted = append(counted, found[i])

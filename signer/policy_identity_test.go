@@ -44,11 +44,14 @@ func TestPolicyIdentities(t *testing.T) {
 	one := rootsYAML(map[string][]byte{"public": sigstore.TrustedRoot(t, everything)})
 	two := rootsYAML(map[string][]byte{"public": sigstore.TrustedRoot(t, everything), "plant": other.TrustedRoot(t, everything)})
 	const (
-		releaseIs  = "{issuer: 'https://accounts.example.com', subject: release@acme.example}"
-		qaIs       = "{issuer: 'https://accounts.example.com', subject: qa@acme.example}"
-		anyoneIs   = "{issuer: 'https://accounts.example.com', subjectRegexp: '.*@acme\\.example'}"
-		someoneIs  = "{issuerRegexp: 'https://accounts\\..*', subjectRegexp: '[a-z]+@acme\\.example'}"
-		strangerIs = "{issuer: 'https://accounts.example.com', subject: mallory@acme.example}"
+		releaseIs     = "{issuer: 'https://accounts.example.com', subject: release@acme.example}"
+		qaIs          = "{issuer: 'https://accounts.example.com', subject: qa@acme.example}"
+		anyoneIs      = "{issuer: 'https://accounts.example.com', subjectRegexp: '.*@acme\\.example'}"
+		someoneIs     = "{issuerRegexp: 'https://accounts\\..*', subjectRegexp: '[a-z]+@acme\\.example'}"
+		releaseExprIs = "{issuer: 'https://accounts.example.com', subjectRegexp: 'r.*@acme\\.example'}"
+		qaExprIs      = "{issuer: 'https://accounts.example.com', subjectRegexp: 'q.*@acme\\.example'}"
+		wideIssuerIs  = "{issuerRegexp: 'https://.*', subject: qa@acme.example}"
+		strangerIs    = "{issuer: 'https://accounts.example.com', subject: mallory@acme.example}"
 	)
 	revoked := "revoked: {" + s.accepted.Key().Fingerprint() + ": laptop lost}\n"
 	tests := []struct {
@@ -81,6 +84,23 @@ func TestPolicyIdentities(t *testing.T) {
 			name: "a root vouches for its own", roots: two,
 			require: "identities: [" + strings.Replace(anyoneIs, "}", ", root: public}", 1) + ", " + strings.Replace(qaIs, "}", ", root: plant}", 1) + "]\n    threshold: 2",
 			want:    signer.ErrNotAccepted, wantText: "; signed by qa@acme.example (" + issuer + ")",
+		},
+		{name: "the wider expression first", require: "identities: [" + anyoneIs + ", " + releaseExprIs + "]\n    threshold: 2", wantIDs: []string{qaSubject, subject}},
+		{name: "the wider expression last", require: "identities: [" + releaseExprIs + ", " + anyoneIs + "]\n    threshold: 2", wantIDs: []string{qaSubject, subject}},
+		{name: "the wider expression is for who comes first", require: "identities: [" + anyoneIs + ", " + qaExprIs + "]\n    threshold: 2", wantIDs: []string{qaSubject, subject}},
+		{name: "a wider issuer of a name, first", require: "identities: [" + wideIssuerIs + ", " + qaIs + ", " + anyoneIs + "]\n    threshold: 2", wantIDs: []string{qaSubject, subject}},
+		{name: "a wider issuer of anybody, before a name", require: "identities: [" + someoneIs + ", " + wideIssuerIs + "]\n    threshold: 2", wantIDs: []string{qaSubject, subject}},
+		{
+			name: "expressions and a key", require: "keys: [acme]\n    identities: [" + anyoneIs + ", " + qaExprIs + "]\n    threshold: all",
+			wantKeys: []string{"acme"}, wantIDs: []string{qaSubject, subject},
+		},
+		{
+			name: "a key is in no identity's place", require: "keys: [acme, other]\n    identities: [" + anyoneIs + ", " + qaExprIs + "]\n    threshold: 4",
+			want: signer.ErrNotAccepted, wantText: "signed by acme, qa@acme.example (" + issuer + "), release@acme.example (" + issuer + ")",
+		},
+		{
+			name: "two expressions for one", require: "keys: [acme]\n    identities: [" + qaExprIs + ", " + wideIssuerIs + "]\n    threshold: all",
+			want: signer.ErrNotAccepted, wantText: "; signed by acme, qa@acme.example (" + issuer + ")",
 		},
 		{name: "one expression counts once", require: "keys: [other]\n    identities: [" + anyoneIs + "]\n    threshold: 2", want: signer.ErrNotAccepted, wantText: "wants signatures by 2"},
 		{name: "attestation by the key of the rule", require: "keys: [acme]\n    attestations: [{type: cyclonedx}]", wantKeys: []string{"acme"}, wantTypes: []string{"https://cyclonedx.org/bom"}},

@@ -320,6 +320,72 @@ func TestPolicySchema(t *testing.T) {
 	}
 }
 
+// The schema has a rule require somebody, as ParsePolicy does: either list may be empty
+// beside the other.
+func TestPolicySchemaRequire(t *testing.T) {
+	t.Parallel()
+	raw, err := os.ReadFile("../docs/policy.schema.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	type list struct{ MinItems int }
+	type object struct {
+		Required   []string
+		Properties map[string]list
+	}
+	var schema struct {
+		Defs struct {
+			Require struct {
+				object
+				AnyOf []object
+			}
+		} `json:"$defs"`
+	}
+	if err := json.Unmarshal(raw, &schema); err != nil {
+		t.Fatal(err)
+	}
+	fits := func(o object, lists map[string]int) bool {
+		for _, name := range o.Required {
+			if _, is := lists[name]; !is {
+				return false
+			}
+		}
+		for name, n := range lists {
+			if n < o.Properties[name].MinItems {
+				return false
+			}
+		}
+		return true
+	}
+	head := policyYAML(map[string]*signer.Key{"acme": newSigner(t).Key()}, nil, rootsYAML(map[string][]byte{"public": sigstoretest.New(t).TrustedRoot(t, everything)}))
+	entries := map[string]string{"keys": "acme", "identities": "{issuer: i, subject: s}"}
+	for _, tt := range []struct {
+		lists map[string]int // how many entries each has that is there
+		want  bool
+	}{
+		{map[string]int{}, false},
+		{map[string]int{"keys": 0}, false},
+		{map[string]int{"identities": 0}, false},
+		{map[string]int{"keys": 0, "identities": 0}, false},
+		{map[string]int{"keys": 1}, true},
+		{map[string]int{"identities": 1}, true},
+		{map[string]int{"keys": 0, "identities": 1}, true},
+		{map[string]int{"keys": 1, "identities": 0}, true},
+		{map[string]int{"keys": 1, "identities": 1}, true},
+	} {
+		require := schema.Defs.Require
+		got := fits(require.object, tt.lists) && slices.ContainsFunc(require.AnyOf, func(o object) bool { return fits(o, tt.lists) })
+		var fields []string
+		for name, n := range tt.lists {
+			fields = append(fields, name+": ["+strings.Repeat(entries[name], n)+"]")
+		}
+		_, err := signer.ParsePolicy("policy.yaml", []byte(head+"rules: [{ids: [a.b/c], require: {"+strings.Join(fields, ", ")+"}}]\n"))
+		if got != tt.want || (err == nil) != tt.want {
+			t.Errorf("require %v: the schema takes it: %t, ParsePolicy: %v; want %t", tt.lists, got, err, tt.want)
+		}
+	}
+}
+
 // A policy that ParsePolicy did not make accepts no less than it would.
 func TestPolicyByHand(t *testing.T) {
 	t.Parallel()

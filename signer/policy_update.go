@@ -2,7 +2,6 @@ package signer
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -65,27 +64,12 @@ func (p *Policy) VerifyUpdate(ctx context.Context, src Source, subject ocispec.D
 		refused.Reasons = []string{"its updates are none"}
 		return nil, refused
 	}
-	keys := make([]*Key, len(rule.Keys))
-	for i, name := range rule.Keys {
-		keys[i] = p.Keys[name].Key
-	}
-	evidence, err := Verify(ctx, src, subject, keys)
-	if failed := (*VerifyError)(nil); errors.As(err, &failed) {
-		refused.Err = failed
-		refused.Reasons = []string{rule.want(), failed.Error()}
+	evidence, reasons, err := p.signed(ctx, src, subject, rule, now)
+	if len(reasons) > 0 {
+		refused.Reasons, refused.Err = reasons, err
 		return nil, refused
 	}
-	if err != nil {
-		return nil, err
-	}
-	signed, problems, err := p.count(evidence, rule, now)
-	if len(signed) < rule.Threshold {
-		refused.Reasons = append([]string{rule.want(), fmt.Sprintf("signed by %s", orNobody(signed))}, problems...)
-		refused.Err = errors.Join(ErrNotAccepted, err)
-		return nil, refused
-	}
-	evidence.Decision = &Decision{Policy: p.Version, Keys: signed, Threshold: rule.Threshold}
-	return evidence, nil
+	return evidence, err
 }
 
 // rule is the updates as a rule, which has no ids.
@@ -138,16 +122,7 @@ func (p *Policy) addUpdates(f *document.Findings, file policyFile) {
 	if len(file.Updates.Keys) == 0 {
 		f.Add(keys, "want at least one key; leave updates out where nobody is to replace the policy")
 	}
-	for i, name := range file.Updates.Keys {
-		at := fmt.Sprintf("%s[%d]", keys, i)
-		switch _, is := file.Keys[name]; {
-		case !is:
-			f.Add(at, "no key %q among the keys of the policy%s", name, document.Suggest(f, name, file.Keys))
-		case slices.Contains(p.Updates.Keys, name):
-			f.Add(at, "is named twice")
-		}
-		p.Updates.Keys = append(p.Updates.Keys, name)
-	}
+	p.Updates.Keys = keyNames(f, keys, file.Updates.Keys, file.Keys)
 	count := len(file.Updates.Keys)
 	if p.Updates.Threshold = file.Updates.Threshold.of(count); p.Updates.Threshold > count && count > 0 {
 		f.Add(document.Join("updates", "threshold"), "wants %d signatures of %d keys", p.Updates.Threshold, count)

@@ -67,7 +67,7 @@ func signedBy(ctx context.Context, src Source, subject ocispec.Descriptor, key *
 		if c.Form != form {
 			continue
 		}
-		if err := c.verify(ctx, src, subject, []*Key{key}, nil); err == nil {
+		if err := c.verify(ctx, src, subject, newAccepted([]*Key{key}, nil)); err == nil {
 			return c.Manifest, true
 		}
 	}

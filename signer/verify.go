@@ -111,15 +111,21 @@ func (e *VerifyError) Unwrap() error { return e.Err }
 // Verify returns a *VerifyError that wraps ErrUnsigned, ErrNotAccepted or
 // ErrInvalid; or, when nothing was accepted and src could not be read to the
 // end, the error of src. At most 64 signatures at the tag and 64 referrers are
-// looked at.
+// looked at, and certificates are verified at most 1024 times, once by each root of
+// the identities that one claims.
 func Verify(ctx context.Context, src Source, subject ocispec.Descriptor, keys []*Key, identities ...Identity) (*Evidence, error) {
+	return newAccepted(keys, identities).verify(ctx, src, subject)
+}
+
+// verify is Verify for those who are accepted.
+func (a *accepted) verify(ctx context.Context, src Source, subject ocispec.Descriptor) (*Evidence, error) {
 	if err := checkSubject(subject); err != nil {
 		return nil, fmt.Errorf("verify signatures: %w", err)
 	}
 	evidence := &Evidence{Subject: plain(subject)}
 	verdict, more := ErrUnsigned, false
 	for _, c := range find(ctx, src, subject) {
-		err := c.verify(ctx, src, subject, keys, identities)
+		err := c.verify(ctx, src, subject, a)
 		if ctx.Err() != nil {
 			return nil, fmt.Errorf("verify signatures of %s: %w", subject.Digest, context.Cause(ctx))
 		}
@@ -165,7 +171,7 @@ func worse(verdict, reason error) error {
 
 // verify fails unless the candidate is a sound signature of the subject. It notes whose
 // it is, or claims to be.
-func (c *candidate) verify(ctx context.Context, src Source, subject ocispec.Descriptor, keys []*Key, identities []Identity) error {
+func (c *candidate) verify(ctx context.Context, src Source, subject ocispec.Descriptor, by *accepted) error {
 	raw, err := c.layer(ctx, src)
 	if err != nil {
 		return err
@@ -178,11 +184,11 @@ func (c *candidate) verify(ctx context.Context, src Source, subject ocispec.Desc
 	var certificate *Certificate
 	switch {
 	case c.Form != FormBundle:
-		key, certificate, err = c.verifyPayload(ctx, raw, subject.Digest, keys, identities)
+		key, certificate, err = c.verifyPayload(ctx, raw, subject.Digest, by)
 	case !st.names(subject.Digest):
 		return fmt.Errorf("%w: statement names another subject", ErrInvalid)
 	default:
-		key, certificate, err = verifyBundle(ctx, b, subject.Digest, keys, identities)
+		key, certificate, err = verifyBundle(ctx, b, subject.Digest, by)
 	}
 	switch {
 	case err != nil:
