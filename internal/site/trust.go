@@ -52,16 +52,16 @@ func (h *Home) Record(ctx context.Context, e audit.Entry) (audit.Head, error) {
 
 // record is Record that remembers more in the same step.
 func (h *Home) record(ctx context.Context, e audit.Entry, also func(*remembered)) (audit.Head, error) {
-	return h.note(ctx, func(r *remembered) (*audit.Entry, error) {
+	return h.note(ctx, func(r *remembered) ([]audit.Entry, error) {
 		also(r)
-		return &e, nil
+		return []audit.Entry{e}, nil
 	})
 }
 
-// note changes what is remembered and, where change returns an entry, the log, in one
+// note changes what is remembered and, where change returns entries, the log, in one
 // step. While change looks and decides, nobody else does; its error ends the step before
 // anything is written, and comes back as it is.
-func (h *Home) note(ctx context.Context, change func(*remembered) (*audit.Entry, error)) (head audit.Head, err error) {
+func (h *Home) note(ctx context.Context, change func(*remembered) ([]audit.Entry, error)) (head audit.Head, err error) {
 	var refused error
 	defer func() {
 		if refused != nil {
@@ -90,13 +90,13 @@ func (h *Home) note(ctx context.Context, change func(*remembered) (*audit.Entry,
 	if err != nil {
 		return head, err
 	}
-	e, refused := change(&r)
+	entries, refused := change(&r)
 	if refused != nil {
 		return head, refused
 	}
-	if e != nil {
+	for _, e := range entries {
 		e.Time, e.User = h.opts.Now(), cmp.Or(e.User, userName())
-		if head, err = audit.Append(f, r.Audit, *e); err != nil {
+		if head, err = audit.Append(f, r.Audit, e); err != nil {
 			return head, err
 		}
 		r.Audit = head
