@@ -185,6 +185,33 @@ func (r remembered) admit(name string, release *artifact.Release, allowDowngrade
 	return "", err
 }
 
+// accepted reports whether the very release was accepted.
+func (r remembered) accepted(release *artifact.Release) bool {
+	t := release.App.Template
+	return r.Accepted[t.ID][t.Version] == release.Root.Digest
+}
+
+// admitAll is admit of arrivals that come in together, which overrides where they say
+// so. What was accepted already is fine.
+func (r remembered) admitAll(list []Arrival) error {
+	for i, a := range list {
+		if r.accepted(a.Release) {
+			continue
+		}
+		insists := a.Override == overrideDowngrade
+		if _, err := r.admit("", a.Release, insists); err != nil {
+			return err
+		}
+		t, root := a.Release.App.Template, a.Release.Root.Digest
+		for _, b := range list[:i] {
+			if u := b.Release.App.Template; !insists && u.ID == t.ID && u.Version == t.Version && b.Release.Root.Digest != root {
+				return refuse("", RefusedVersionReused, "%s %s comes twice, with the digests %s and %s: a version must never be used twice", t.ID, t.Version, b.Release.Root.Digest, root)
+			}
+		}
+	}
+	return nil
+}
+
 // VerifyAudit reads the log and compares it with itself and with every head that was
 // written down: in trust.json, in the revisions of instances, and in what is handed in.
 // See gets each entry, in order; it may be nil. A site without a log and without heads
