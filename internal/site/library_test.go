@@ -9,12 +9,14 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
 
 	"github.com/sealift/sealift/artifact"
+	"github.com/sealift/sealift/internal/audit"
 	"github.com/sealift/sealift/internal/site"
 	"github.com/sealift/sealift/internal/target"
 )
@@ -218,6 +220,16 @@ func TestImportLeavesNothing(t *testing.T) {
 	}
 	if kept(h, one) || len(auditLog(t, h)) > 0 {
 		t.Errorf("evidence is kept: %v; the log is %q", kept(h, one), auditLog(t, h))
+	}
+
+	// What was begun ends, where the next cannot begin.
+	long := two
+	long.Signers = []string{strings.Repeat("x", audit.MaxEntryBytes)}
+	if err := h.Import(t.Context(), []site.Arrival{one, long}, nothing); err == nil {
+		t.Error("Import() with an entry that is too long succeeded")
+	}
+	if log := auditLog(t, h); kept(h, one) || kept(h, two) || len(log) != 2 || !strings.HasPrefix(log[1], "import failed 1.0.0 ") {
+		t.Errorf("evidence is kept: %v, %v; the log is %q", kept(h, one), kept(h, two), log)
 	}
 }
 
