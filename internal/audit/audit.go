@@ -36,7 +36,8 @@ type Entry struct {
 	// Event is what was done: import, prune, install, upgrade, rollback, uninstall, policy,
 	// receipt, or refused.
 	Event string `json:"event"`
-	// Result is how it went: begun, succeeded, failed or interrupted.
+	// Result is how it went: begun, succeeded, failed, interrupted, or incomplete where an
+	// import waits for the next disc.
 	Result string `json:"result,omitempty"`
 	// Instance and Revision are those changed.
 	Instance string `json:"instance,omitempty"`

@@ -383,6 +383,9 @@ func (in *importing) bring(ctx context.Context) (carried mirrored, err error) {
 	}
 	err = in.home.Import(ctx, in.arrivals, func(ctx context.Context) (err error) {
 		carried, err = in.copy.carry(ctx, nil)
+		if errors.As(err, new(*delivery.RestError)) {
+			return &site.IncompleteError{Err: err}
+		}
 		return err
 	})
 	return carried, err

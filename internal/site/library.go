@@ -48,37 +48,117 @@ func (h *Home) Admit(d Delivery, allowDowngrade bool) (override string, err erro
 	return r.admit("", d.Release, allowDowngrade)
 }
 
+// IncompleteError is for carry to say that what it has to bring is not all there, and
+// that the rest is elsewhere, as on the next disc: nothing went wrong.
+type IncompleteError struct{ Err error }
+
+// Error is that of Err.
+func (e *IncompleteError) Error() string { return e.Err.Error() }
+
+// Unwrap returns Err.
+func (e *IncompleteError) Unwrap() error { return e.Err }
+
 // Import has carry bring releases into the library. Their evidence is kept before, and
-// behind it they are remembered as accepted; begin and end of each are in the log. What
-// was cut off is finished by the same again. It fails as carry does, and as
-// [Home.Record].
+// behind it they are remembered as accepted, all or none; begin and end of each are in
+// the log. Whether they may come in is decided again before and behind, for another
+// import may have come between: then it fails with [*RefusedError]. What was cut off is
+// finished by the same again. It fails as carry does, and as [Home.Record]; then no
+// evidence is left that was not there before.
 func (h *Home) Import(ctx context.Context, list []Arrival, carry func(ctx context.Context) error) error {
 	if err := makeDir(h.dir); err != nil {
 		return fmt.Errorf("import: %w", err)
 	}
+	fresh, err := h.keepAll(list)
+	if err != nil {
+		return errors.Join(err, h.dropFresh(ctx, fresh))
+	}
+	begun, err := h.beginImport(ctx, list)
+	if err == nil {
+		err = carry(ctx)
+	}
+	return h.endImport(ctx, list, begun, fresh, err)
+}
+
+// keepAll keeps the evidence of arrivals, and returns those that had none.
+func (h *Home) keepAll(list []Arrival) (fresh []Arrival, err error) {
 	for _, a := range list {
 		r := a.Release
-		if _, err := h.Record(ctx, a.entry("begun")); err != nil {
-			return err
+		if _, err := os.Lstat(h.evidencePath(r.Root.Digest)); errors.Is(err, fs.ErrNotExist) {
+			fresh = append(fresh, a)
 		}
 		if err := h.keepEvidence(r.Root.Digest, a.Evidence); err != nil {
-			return fmt.Errorf("keep the evidence of %s %s: %w", r.App.Template.ID, r.App.Template.Version, err)
+			return fresh, fmt.Errorf("keep the evidence of %s %s: %w", r.App.Template.ID, r.App.Template.Version, err)
 		}
 	}
-	failed := carry(ctx)
+	return fresh, nil
+}
+
+// beginImport records that arrivals begin, and returns those of which it did.
+func (h *Home) beginImport(ctx context.Context, list []Arrival) (begun []Arrival, err error) {
+	for _, a := range list {
+		_, err := h.note(ctx, func(r *remembered) ([]audit.Entry, error) {
+			return []audit.Entry{a.entry("begun")}, r.admitAll(list)
+		})
+		if err != nil {
+			return begun, err
+		}
+		begun = append(begun, a)
+	}
+	return begun, nil
+}
+
+// endImport remembers arrivals where nothing failed, and records how those that were
+// begun ended. It returns what failed, with what fails here.
+func (h *Home) endImport(ctx context.Context, list, begun, fresh []Arrival, failed error) error {
 	result, reason := outcome(ctx, failed)
-	var unrecorded error
+	ctx = context.WithoutCancel(ctx)
+	if failed == nil {
+		_, err := h.note(ctx, func(r *remembered) ([]audit.Entry, error) {
+			if err := r.admitAll(list); err != nil {
+				return nil, err
+			}
+			for _, a := range list {
+				r.accept(a.Release.App.Template.ID, a.Release.App.Template.Version, a.Release.Root.Digest)
+			}
+			_, err := h.keepAll(list) // again: another import of the same may have failed meanwhile
+			return ended(list, result, reason), err
+		})
+		if err == nil {
+			return nil
+		}
+		failed, result, reason = err, "failed", err.Error()
+	}
+	_, err := h.note(ctx, func(*remembered) ([]audit.Entry, error) { return ended(begun, result, reason), nil })
+	return errors.Join(failed, err, h.dropFresh(ctx, fresh))
+}
+
+// ended are the last entries of arrivals.
+func ended(list []Arrival, result, reason string) []audit.Entry {
+	var entries []audit.Entry
 	for _, a := range list {
 		e := a.entry(result)
 		e.Reason = reason
-		_, err := h.record(context.WithoutCancel(ctx), e, func(m *remembered) {
-			if failed == nil {
-				m.accept(e.ID, e.Version, e.Root)
-			}
-		})
-		unrecorded = errors.Join(unrecorded, err)
+		entries = append(entries, e)
 	}
-	return errors.Join(failed, unrecorded)
+	return entries
+}
+
+// dropFresh forgets the evidence of arrivals, but of those that another import has
+// brought meanwhile.
+func (h *Home) dropFresh(ctx context.Context, fresh []Arrival) error {
+	if len(fresh) == 0 {
+		return nil
+	}
+	_, err := h.note(context.WithoutCancel(ctx), func(r *remembered) ([]audit.Entry, error) {
+		var errs error
+		for _, a := range fresh {
+			if !r.accepted(a.Release) {
+				errs = errors.Join(errs, h.dropEvidence(a.Release.Root.Digest))
+			}
+		}
+		return nil, errs
+	})
+	return err
 }
 
 // entry is what the log says of an arrival.
@@ -236,6 +316,8 @@ func outcome(ctx context.Context, err error) (result, reason string) {
 		return "succeeded", ""
 	case ctx.Err() != nil:
 		return "interrupted", ""
+	case errors.As(err, new(*IncompleteError)):
+		return "incomplete", err.Error()
 	}
 	return "failed", err.Error()
 }

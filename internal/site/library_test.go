@@ -9,12 +9,14 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
 
 	"github.com/sealift/sealift/artifact"
+	"github.com/sealift/sealift/internal/audit"
 	"github.com/sealift/sealift/internal/site"
 	"github.com/sealift/sealift/internal/target"
 )
@@ -30,7 +32,6 @@ func TestImport(t *testing.T) {
 	t.Parallel()
 	h := open(t, t.TempDir(), newHost())
 	newer, older := arrival(t, "1.1.0", ""), arrival(t, "1.0.0", "")
-	nothing := func(context.Context) error { return nil }
 
 	// What does not arrive is not remembered, so that the one before still may.
 	broken := errors.New("the disk is broken")
@@ -110,6 +111,125 @@ func TestImport(t *testing.T) {
 	}
 	if log := auditLog(t, h); !slices.Contains(log, "prune failed 1.0.0 the disk is broken") || log[len(log)-1] != "prune succeeded 1.0.0" {
 		t.Errorf("the log is %q", log)
+	}
+}
+
+func nothing(context.Context) error { return nil }
+
+// TestImportBetween has another import come between the decision and the end of one.
+func TestImportBetween(t *testing.T) {
+	t.Parallel()
+	first, other, newer := arrival(t, "1.0.0", ""), arrival(t, "1.0.0", "  x: {type: string, default: y}"), arrival(t, "1.1.0", "")
+	insisting := first
+	insisting.Override = "allow-downgrade"
+	for name, tt := range map[string]struct {
+		one     []site.Arrival
+		between site.Arrival
+		reason  site.Reason
+	}{
+		"another digest":      {[]site.Arrival{first}, other, site.RefusedVersionReused},
+		"newer":               {[]site.Arrival{first}, newer, site.RefusedDowngrade},
+		"the same":            {[]site.Arrival{first}, first, ""},
+		"insisted on":         {[]site.Arrival{insisting}, other, ""},
+		"together":            {[]site.Arrival{newer, first}, newer, site.RefusedDowngrade},
+		"together, two alike": {[]site.Arrival{newer, first}, first, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := open(t, t.TempDir(), newHost())
+			err := h.Import(t.Context(), tt.one, func(ctx context.Context) error {
+				return h.Import(ctx, []site.Arrival{tt.between}, nothing)
+			})
+			if refusedFor(err) != tt.reason || (err != nil) != (tt.reason != "") {
+				t.Fatalf("Import() = %v, want it refused for %q", err, tt.reason)
+			}
+			if _, err := h.Admit(tt.between.Delivery, false); tt.reason != "" && err != nil {
+				t.Errorf("Admit() of what came between = %v", err)
+			}
+			if log := auditLog(t, h); tt.reason != "" && log[len(log)-1] != "import failed 1.0.0 "+err.Error() {
+				t.Errorf("the log is %q", log)
+			}
+			// Before anything is copied.
+			err = h.Import(t.Context(), tt.one, func(context.Context) error {
+				if tt.reason != "" {
+					t.Error("it is copied all the same")
+				}
+				return nil
+			})
+			if refusedFor(err) != tt.reason {
+				t.Errorf("Import() again = %v, want it refused for %q", err, tt.reason)
+			}
+		})
+	}
+	h := open(t, t.TempDir(), newHost())
+	if err := h.Import(t.Context(), []site.Arrival{first, other}, nothing); refusedFor(err) != site.RefusedVersionReused {
+		t.Errorf("Import() of two of one version = %v, want it refused", err)
+	}
+	if err := h.Import(t.Context(), []site.Arrival{newer, first}, nothing); err != nil {
+		t.Errorf("Import() of an older release beside a newer one = %v", err)
+	}
+}
+
+// TestImportLeavesNothing has imports end on record, without evidence of what did not
+// come in.
+func TestImportLeavesNothing(t *testing.T) {
+	t.Parallel()
+	one, two := arrival(t, "1.0.0", ""), arrival(t, "1.1.0", "")
+	list := []site.Arrival{one, two}
+	kept := func(h *home, a site.Arrival) bool {
+		_, err := h.Evidence(a.Release.Root.Digest)
+		return err == nil
+	}
+	for name, tt := range map[string]struct {
+		carry func(cancel func()) error
+		want  string
+	}{
+		"failed":      {func(func()) error { return errors.New("full") }, "failed %s full"},
+		"interrupted": {func(cancel func()) error { cancel(); return context.Canceled }, "interrupted %s"},
+		"incomplete": {func(func()) error {
+			return fmt.Errorf("copy: %w", &site.IncompleteError{Err: errors.New("the rest is on volume 2")})
+		}, "incomplete %s copy: the rest is on volume 2"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := open(t, t.TempDir(), newHost())
+			if err := h.Import(t.Context(), []site.Arrival{one}, nothing); err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			if err := h.Import(ctx, list, func(context.Context) error { return tt.carry(cancel) }); err == nil {
+				t.Fatal("Import() succeeded")
+			}
+			if !kept(h, one) || kept(h, two) {
+				t.Errorf("evidence of what was there is kept: %v; of what did not come in: %v", kept(h, one), kept(h, two))
+			}
+			want := []string{"import begun 1.0.0", "import begun 1.1.0", "import " + fmt.Sprintf(tt.want, "1.0.0"), "import " + fmt.Sprintf(tt.want, "1.1.0")}
+			if diff := cmp.Diff(want, auditLog(t, h)[2:]); diff != "" {
+				t.Errorf("the log (-want +got):\n%s", diff)
+			}
+		})
+	}
+
+	// Nothing begins where evidence cannot be kept.
+	h := open(t, t.TempDir(), newHost())
+	bad := two
+	bad.Evidence = json.RawMessage(`{`)
+	if err := h.Import(t.Context(), []site.Arrival{one, bad}, nothing); err == nil {
+		t.Error("Import() with evidence that is no JSON succeeded")
+	}
+	if kept(h, one) || len(auditLog(t, h)) > 0 {
+		t.Errorf("evidence is kept: %v; the log is %q", kept(h, one), auditLog(t, h))
+	}
+
+	// What was begun ends, where the next cannot begin.
+	long := two
+	long.Signers = []string{strings.Repeat("x", audit.MaxEntryBytes)}
+	if err := h.Import(t.Context(), []site.Arrival{one, long}, nothing); err == nil {
+		t.Error("Import() with an entry that is too long succeeded")
+	}
+	if log := auditLog(t, h); kept(h, one) || kept(h, two) || len(log) != 2 || !strings.HasPrefix(log[1], "import failed 1.0.0 ") {
+		t.Errorf("evidence is kept: %v, %v; the log is %q", kept(h, one), kept(h, two), log)
 	}
 }
 

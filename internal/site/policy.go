@@ -56,11 +56,11 @@ func (h *Home) Policy(ctx context.Context) (*signer.Policy, []byte, error) {
 	// Both are read again where nobody else changes what is remembered: a command that
 	// replaces the policy may be at work.
 	warning := ""
-	_, err = h.note(ctx, func(r *remembered) (entry *audit.Entry, err error) {
+	_, err = h.note(ctx, func(r *remembered) (entries []audit.Entry, err error) {
 		if p, data, err = h.readPolicy(); err == nil {
-			entry, warning, err = r.notice(p, data)
+			entries, warning, err = r.notice(p, data)
 		}
-		return entry, err
+		return entries, err
 	})
 	if errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS) {
 		warning = fmt.Sprintf("the policy is not the one last used here, and this could not be recorded: %v", err)
@@ -141,9 +141,10 @@ type comingPolicy struct {
 }
 
 // notice takes in what stands as the policy, nil for none: what a command of ours has
-// put there, and otherwise what somebody edited. It refuses what is older than what was
-// used before. The entry, nil for none, is for the log, and the warning for a person.
-func (r *remembered) notice(p *signer.Policy, data []byte) (entry *audit.Entry, warning string, err error) {
+// put there, and otherwise what somebody edited; then nothing is coming any more. It
+// refuses what is older than what was used before, whoever put it there. The entries are
+// for the log, and the warning for a person.
+func (r *remembered) notice(p *signer.Policy, data []byte) (entries []audit.Entry, warning string, err error) {
 	switch {
 	case p == nil && r.Policy == nil:
 		return nil, "", nil
@@ -154,25 +155,36 @@ func (r *remembered) notice(p *signer.Policy, data []byte) (entry *audit.Entry, 
 	switch {
 	case before != nil && *before == now:
 		return nil, "", nil
+	case before != nil && now.Version < before.Version:
+		return nil, "", refuse("", RefusedPolicyOlder, "the policy is version %d, and version %d was used here before: it never goes down", now.Version, before.Version)
 	case r.Coming != nil && r.Coming.PolicyMark == now:
 		update := r.Coming.Update
 		r.Policy, r.Coming = &now, nil
 		if update == "" {
 			return nil, "", nil
 		}
-		return &audit.Entry{Event: "policy", Result: "succeeded", Policy: now.Version, Root: update}, "", nil
-	case before != nil && now.Version < before.Version:
-		return nil, "", refuse("", RefusedPolicyOlder, "the policy is version %d, and version %d was used here before: it never goes down", now.Version, before.Version)
+		return []audit.Entry{{Event: "policy", Result: "succeeded", Policy: now.Version, Root: update}}, "", nil
 	}
+	entries = r.interrupt()
 	r.Policy = &now
-	entry = &audit.Entry{Event: "policy", Policy: now.Version, Reason: fmt.Sprintf("edited by hand: %s", now)}
+	entry := audit.Entry{Event: "policy", Policy: now.Version, Reason: fmt.Sprintf("edited by hand: %s", now)}
 	if before != nil {
 		entry.Reason += fmt.Sprintf("; it was %s", before)
 	}
 	if before != nil && before.Version == now.Version {
 		warning = fmt.Sprintf("the policy was edited by hand and is still version %d; raise its version whenever you edit it, so that one can be told from the other", now.Version)
 	}
-	return entry, warning, nil
+	return append(entries, entry), warning, nil
+}
+
+// interrupt gives up the policy that was coming, and says so where there was one.
+func (r *remembered) interrupt() []audit.Entry {
+	if r.Coming == nil {
+		return nil
+	}
+	e := audit.Entry{Event: "policy", Result: "interrupted", Policy: r.Coming.Version, Root: r.Coming.Update}
+	r.Coming = nil
+	return []audit.Entry{e}
 }
 
 // AddRule adds a rule to the site's policy, making one where there is none, and returns
@@ -269,21 +281,14 @@ func (h *Home) replacePolicy(ctx context.Context, next comingPolicy, data []byte
 		return err
 	}
 	if r.Coming != nil { // and it is not what stands there, or it would have been noticed
-		_, err := h.note(ctx, func(r *remembered) (*audit.Entry, error) {
-			if r.Coming == nil {
-				return nil, nil
-			}
-			e := audit.Entry{Event: "policy", Result: "interrupted", Policy: r.Coming.Version, Root: r.Coming.Update}
-			r.Coming = nil
-			return &e, nil
-		})
+		_, err := h.note(ctx, func(r *remembered) ([]audit.Entry, error) { return r.interrupt(), nil })
 		if err != nil {
 			return err
 		}
 	}
-	_, err = h.note(ctx, func(r *remembered) (*audit.Entry, error) {
+	_, err = h.note(ctx, func(r *remembered) ([]audit.Entry, error) {
 		r.Coming = &next
-		return &begun, h.sweep()
+		return []audit.Entry{begun}, h.sweep()
 	})
 	if err != nil {
 		return err

@@ -291,6 +291,77 @@ func TestUpdateKilled(t *testing.T) {
 	}
 }
 
+// TestUpdateKilledAndEdited puts the policy of an update that was stopped in place by hand,
+// behind another edit: what was coming once is no way back.
+func TestUpdateKilledAndEdited(t *testing.T) {
+	t.Parallel()
+	four, five := text(4, "a"), text(5, "b")
+	for name, tt := range map[string]struct {
+		edit   string
+		reason site.Reason // of five, put back
+		end    string      // of the log
+	}{
+		"higher": {text(7, "c"), site.RefusedPolicyOlder, "edited by hand: version 7, "},
+		"equal":  {text(5, "c"), "", "edited by hand: version 5, "},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := openRuled(t, t.TempDir())
+			r.edit(t, four)
+			r.reads(t)
+			if err := r.UpdatePolicy(t.Context(), update(t, four, five)); err != nil {
+				t.Fatal(err)
+			}
+			// As a kill leaves it before the policy is written: the last line is not there.
+			log, err := os.ReadFile(filepath.Join(r.dir, "audit.jsonl"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			lines := strings.SplitAfter(string(log), "\n")
+			begun := strings.TrimSuffix(lines[1], "\n")
+			trust := fmt.Sprintf(`{"policy": {"version": 4, "digest": %q}, "coming": {"version": 5, "digest": %q, "update": %q}, "audit": {"seq": 2, "digest": %q}}`,
+				digest.FromString(four), digest.FromString(five), digest.FromString("update to "+five), digest.FromString(begun))
+			for file, data := range map[string]string{"audit.jsonl": lines[0] + lines[1], "trust.json": trust, "policy.yaml": tt.edit} {
+				if err := os.WriteFile(filepath.Join(r.dir, file), []byte(data), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if got := r.reads(t); got != tt.edit {
+				t.Fatalf("the policy is %q, want %q", got, tt.edit)
+			}
+			if left := take(t, r.dir); strings.Contains(left["trust.json"], "coming") {
+				t.Errorf("trust.json still expects something: %s", left["trust.json"])
+			}
+			entries := auditLog(t, r.home)
+			if len(entries) != 4 || entries[2] != "policy interrupted" || !strings.HasPrefix(entries[3], "policy "+tt.end) {
+				t.Errorf("the log is %q", entries)
+			}
+			r.edit(t, five)
+			if _, _, err := r.Policy(t.Context()); refusedFor(err) != tt.reason {
+				t.Errorf("Policy() of what was coming = %v, want it refused for %q", err, tt.reason)
+			}
+			if slices.Contains(auditLog(t, r.home), "policy succeeded") {
+				t.Error("the log says that the update succeeded")
+			}
+		})
+	}
+}
+
+// A policy that is lower than the last one is no less so for having been coming.
+func TestComingLower(t *testing.T) {
+	t.Parallel()
+	r := openRuled(t, t.TempDir())
+	four, seven := text(4, "a"), text(7, "c")
+	r.edit(t, four)
+	trust := fmt.Sprintf(`{"policy": {"version": 7, "digest": %q}, "coming": {"version": 4, "digest": %q, "update": %[1]q}}`, digest.FromString(seven), digest.FromString(four))
+	if err := os.WriteFile(filepath.Join(r.dir, "trust.json"), []byte(trust), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := r.Policy(t.Context()); refusedFor(err) != site.RefusedPolicyOlder {
+		t.Errorf("Policy() = %v, want it refused", err)
+	}
+}
+
 // What is too large is what somebody can mend in the file, and is not read whole.
 func TestPolicyHuge(t *testing.T) {
 	t.Parallel()

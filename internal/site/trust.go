@@ -52,16 +52,16 @@ func (h *Home) Record(ctx context.Context, e audit.Entry) (audit.Head, error) {
 
 // record is Record that remembers more in the same step.
 func (h *Home) record(ctx context.Context, e audit.Entry, also func(*remembered)) (audit.Head, error) {
-	return h.note(ctx, func(r *remembered) (*audit.Entry, error) {
+	return h.note(ctx, func(r *remembered) ([]audit.Entry, error) {
 		also(r)
-		return &e, nil
+		return []audit.Entry{e}, nil
 	})
 }
 
-// note changes what is remembered and, where change returns an entry, the log, in one
+// note changes what is remembered and, where change returns entries, the log, in one
 // step. While change looks and decides, nobody else does; its error ends the step before
 // anything is written, and comes back as it is.
-func (h *Home) note(ctx context.Context, change func(*remembered) (*audit.Entry, error)) (head audit.Head, err error) {
+func (h *Home) note(ctx context.Context, change func(*remembered) ([]audit.Entry, error)) (head audit.Head, err error) {
 	var refused error
 	defer func() {
 		if refused != nil {
@@ -90,13 +90,13 @@ func (h *Home) note(ctx context.Context, change func(*remembered) (*audit.Entry,
 	if err != nil {
 		return head, err
 	}
-	e, refused := change(&r)
+	entries, refused := change(&r)
 	if refused != nil {
 		return head, refused
 	}
-	if e != nil {
+	for _, e := range entries {
 		e.Time, e.User = h.opts.Now(), cmp.Or(e.User, userName())
-		if head, err = audit.Append(f, r.Audit, *e); err != nil {
+		if head, err = audit.Append(f, r.Audit, e); err != nil {
 			return head, err
 		}
 		r.Audit = head
@@ -184,6 +184,33 @@ func (r remembered) admit(name string, release *artifact.Release, allowDowngrade
 		return overrideDowngrade, nil
 	}
 	return "", err
+}
+
+// accepted reports whether the very release was accepted.
+func (r remembered) accepted(release *artifact.Release) bool {
+	t := release.App.Template
+	return r.Accepted[t.ID][t.Version] == release.Root.Digest
+}
+
+// admitAll is admit of arrivals that come in together, which overrides where they say
+// so. What was accepted already is fine.
+func (r remembered) admitAll(list []Arrival) error {
+	for i, a := range list {
+		if r.accepted(a.Release) {
+			continue
+		}
+		insists := a.Override == overrideDowngrade
+		if _, err := r.admit("", a.Release, insists); err != nil {
+			return err
+		}
+		t, root := a.Release.App.Template, a.Release.Root.Digest
+		for _, b := range list[:i] {
+			if u := b.Release.App.Template; !insists && u.ID == t.ID && u.Version == t.Version && b.Release.Root.Digest != root {
+				return refuse("", RefusedVersionReused, "%s %s comes twice, with the digests %s and %s: a version must never be used twice", t.ID, t.Version, b.Release.Root.Digest, root)
+			}
+		}
+	}
+	return nil
 }
 
 // VerifyAudit reads the log and compares it with itself and with every head that was
