@@ -30,8 +30,9 @@ accepted. It is policy.yaml in the site's home, and can be edited; docs/format.m
 explains every field. Raise its version whenever you edit it: a lower one than was used
 before is refused.
 
-Where there is a policy, verify, install and upgrade go by it. Its updates say who may
-replace it as a whole, by an update that policy publish makes and policy update takes.`,
+Where there is a policy, verify, import, install and upgrade go by it. Its updates say
+who may replace it as a whole, by an update that policy publish makes and policy update
+takes.`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return nil
