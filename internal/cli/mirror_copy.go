@@ -28,7 +28,8 @@ type copying struct {
 	found []delivery.Found
 	// carried says of each that was found how much of it is there.
 	carried []delivery.Carried
-	// evidence says of each why it was accepted, nil where nobody was asked.
+	// evidence says of each why it was accepted, nil for an update of the policy that is
+	// superseded. There is none where nobody was asked.
 	evidence []*signer.Evidence
 	items    []mirror.Item
 	sites    []mirror.Site
@@ -77,9 +78,12 @@ func (a *app) newCopy(ctx context.Context, req delivery.Request, flags mirrorFla
 		if !trust.Any() {
 			continue
 		}
-		evidence, err := delivery.VerifySignature(ctx, f, trust)
+		evidence, superseded, err := delivery.Accept(ctx, f, trust)
 		if err != nil {
 			return nil, err
+		}
+		if superseded != nil {
+			a.out.Message("%s is an update to version %d of the policy, which is in use or older: its signatures were not looked at", f.Name, superseded.Version)
 		}
 		if err := delivery.CheckName(ctx, f); err != nil {
 			return nil, err

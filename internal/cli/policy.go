@@ -503,12 +503,12 @@ func (a *app) policyTest(ctx context.Context, refs []string, file string) error 
 	var failed []error
 	for _, f := range list {
 		d := policyDecision{Name: f.Name, Digest: f.Descriptor.Digest.String()}
-		if version, superseded, err := trust.Superseded(ctx, f); err == nil && superseded {
-			d.Superseded = version
+		evidence, superseded, err := delivery.Accept(ctx, f, trust)
+		if superseded != nil {
+			d.Superseded = superseded.Version
 			v.Releases = append(v.Releases, d)
 			continue
 		}
-		evidence, err := delivery.VerifySignature(ctx, f, trust)
 		if ctx.Err() != nil {
 			return err
 		}
