@@ -13,6 +13,7 @@ import (
 	"github.com/sealift/sealift/artifact"
 	"github.com/sealift/sealift/internal/delivery"
 	"github.com/sealift/sealift/internal/delivery/tool"
+	"github.com/sealift/sealift/internal/layout"
 	"github.com/sealift/sealift/internal/remote"
 	"github.com/sealift/sealift/internal/ui"
 	"github.com/sealift/sealift/mirror"
@@ -395,8 +396,26 @@ func (c *copying) destination(ctx context.Context) (mirror.Destination, func() e
 	return m, m.Close, nil
 }
 
+// ontoMedia has add write to a repository of media, all or nothing. Nobody reads that back
+// here, and the media says so: verify or the next copy does.
+func (a *app) ontoMedia(ctx context.Context, to artifact.Location, add func(*layout.WritableRepository) error) (err error) {
+	dir := artifact.Location{Place: to.Place, Path: to.Path}
+	if err := takesCopy(dir, false); err != nil {
+		return err
+	}
+	media, err := a.openMedia(ctx, dir, mirror.MediaOptions{})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, media.Close()) }()
+	if err := add(media.Repository(to.Repository)); err != nil {
+		return err
+	}
+	return media.Commit(ctx)
+}
+
 // openMedia opens media for writing.
-func (c *copying) openMedia(ctx context.Context, to artifact.Location, opts mirror.MediaOptions) (*mirror.Media, error) {
+func (a *app) openMedia(ctx context.Context, to artifact.Location, opts mirror.MediaOptions) (*mirror.Media, error) {
 	// A directory is made, but not its parent: a mistyped path, or a disk that is
 	// not mounted, must not fill the root file system.
 	if _, err := os.Stat(filepath.Dir(to.Path)); err != nil {
