@@ -173,7 +173,7 @@ func (v policyPublished) text(w io.Writer) {
 	} else if v.Unchanged {
 		verb = "already published"
 	}
-	fmt.Fprintf(w, "%s %s\n  digest %s\n", verb, v.Name, v.Digest)
+	fmt.Fprintf(w, "%s %s\n  update %s\n", verb, v.Name, v.Digest)
 	if v.Signer != "" {
 		fmt.Fprintf(w, "  signed by key %s\n", v.Signer)
 	} else {

@@ -212,7 +212,7 @@ func (v policyUpdated) text(w io.Writer) {
 	if v.Unchanged {
 		verb = "the policy is already"
 	}
-	fmt.Fprintf(w, "%s version %d\n  digest %s\n", verb, v.To.Version, v.To.Digest)
+	fmt.Fprintf(w, "%s version %d\n  update %s\n  policy %s\n", verb, v.To.Version, v.Digest, v.To.Digest)
 	if !v.Unchanged {
 		v.explain(func(format string, args ...any) { fmt.Fprintf(w, "  "+format+"\n", args...) })
 	}
