@@ -260,6 +260,12 @@ func (m *Media) WriteFile(ctx context.Context, name string, mode fs.FileMode, r 
 	return m.w.WriteFile(ctx, name, mode, r)
 }
 
+// Repository returns the repository HOST/REPOSITORY of the media for reading and
+// writing. What it is given is there for others after the next Commit.
+func (m *Media) Repository(name string) *layout.WritableRepository {
+	return m.w.WritableRepository(name)
+}
+
 // Discard removes a damaged file of desc's digest.
 func (m *Media) Discard(ctx context.Context, desc ocispec.Descriptor) error {
 	if err := m.w.Delete(ctx, desc); err != nil && !errors.Is(err, errdef.ErrNotFound) {

@@ -13,6 +13,7 @@ import (
 	"github.com/sealift/sealift/artifact"
 	"github.com/sealift/sealift/internal/delivery"
 	"github.com/sealift/sealift/internal/delivery/tool"
+	"github.com/sealift/sealift/internal/layout"
 	"github.com/sealift/sealift/internal/remote"
 	"github.com/sealift/sealift/internal/ui"
 	"github.com/sealift/sealift/mirror"
@@ -28,7 +29,8 @@ type copying struct {
 	found []delivery.Found
 	// carried says of each that was found how much of it is there.
 	carried []delivery.Carried
-	// evidence says of each why it was accepted, nil where nobody was asked.
+	// evidence says of each why it was accepted, nil for an update of the policy that is
+	// superseded. There is none where nobody was asked.
 	evidence []*signer.Evidence
 	items    []mirror.Item
 	sites    []mirror.Site
@@ -77,9 +79,12 @@ func (a *app) newCopy(ctx context.Context, req delivery.Request, flags mirrorFla
 		if !trust.Any() {
 			continue
 		}
-		evidence, err := delivery.VerifySignature(ctx, f, trust)
+		evidence, superseded, err := delivery.Accept(ctx, f, trust)
 		if err != nil {
 			return nil, err
+		}
+		if superseded != nil {
+			a.out.Message("%s is an update to version %d of the policy, which is in use or older: its signatures were not looked at", f.Name, superseded.Version)
 		}
 		if err := delivery.CheckName(ctx, f); err != nil {
 			return nil, err
@@ -391,8 +396,26 @@ func (c *copying) destination(ctx context.Context) (mirror.Destination, func() e
 	return m, m.Close, nil
 }
 
+// ontoMedia has add write to a repository of media, all or nothing. Nobody reads that back
+// here, and the media says so: verify or the next copy does.
+func (a *app) ontoMedia(ctx context.Context, to artifact.Location, add func(*layout.WritableRepository) error) (err error) {
+	dir := artifact.Location{Place: to.Place, Path: to.Path}
+	if err := takesCopy(dir, false); err != nil {
+		return err
+	}
+	media, err := a.openMedia(ctx, dir, mirror.MediaOptions{})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, media.Close()) }()
+	if err := add(media.Repository(to.Repository)); err != nil {
+		return err
+	}
+	return media.Commit(ctx)
+}
+
 // openMedia opens media for writing.
-func (c *copying) openMedia(ctx context.Context, to artifact.Location, opts mirror.MediaOptions) (*mirror.Media, error) {
+func (a *app) openMedia(ctx context.Context, to artifact.Location, opts mirror.MediaOptions) (*mirror.Media, error) {
 	// A directory is made, but not its parent: a mistyped path, or a disk that is
 	// not mounted, must not fill the root file system.
 	if _, err := os.Stat(filepath.Dir(to.Path)); err != nil {

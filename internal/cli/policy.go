@@ -30,8 +30,9 @@ accepted. It is policy.yaml in the site's home, and can be edited; docs/format.m
 explains every field. Raise its version whenever you edit it: a lower one than was used
 before is refused.
 
-Where there is a policy, verify, install and upgrade go by it. Its updates say who may
-replace it as a whole, by an update that policy publish makes and policy update takes.`,
+Where there is a policy, verify, import, install and upgrade go by it. Its updates say
+who may replace it as a whole, by an update that policy publish makes and policy update
+takes.`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return nil
@@ -502,12 +503,12 @@ func (a *app) policyTest(ctx context.Context, refs []string, file string) error 
 	var failed []error
 	for _, f := range list {
 		d := policyDecision{Name: f.Name, Digest: f.Descriptor.Digest.String()}
-		if version, superseded, err := trust.Superseded(ctx, f); err == nil && superseded {
-			d.Superseded = version
+		evidence, superseded, err := delivery.Accept(ctx, f, trust)
+		if superseded != nil {
+			d.Superseded = superseded.Version
 			v.Releases = append(v.Releases, d)
 			continue
 		}
-		evidence, err := delivery.VerifySignature(ctx, f, trust)
 		if ctx.Err() != nil {
 			return err
 		}

@@ -142,6 +142,9 @@ func (a *app) policyIntoRegistry(ctx context.Context, update *publish.Policy, to
 // repository by its name; nobody sees either before both are committed.
 func (a *app) policyOntoMedia(ctx context.Context, update *publish.Policy, to artifact.Location, sign *signer.Signer, dryRun bool) (unchanged bool, err error) {
 	if dryRun {
+		if err := takesCopy(artifact.Location{Place: to.Place, Path: to.Path}, false); err != nil {
+			return false, err
+		}
 		l, err := delivery.OpenMedia(to.Path)
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, layout.ErrNotLayout) {
 			return false, nil
@@ -150,24 +153,17 @@ func (a *app) policyOntoMedia(ctx context.Context, update *publish.Policy, to ar
 		}
 		return update.Check(ctx, l.Repository(to.Repository))
 	}
-	w, err := layout.OpenWriter(ctx, to.Path)
-	if err != nil {
-		return false, err
-	}
-	defer func() { err = errors.Join(err, w.Close()) }()
-	repo := w.WritableRepository(to.Repository)
-	if unchanged, err = update.Check(ctx, repo); err != nil {
-		return unchanged, err
-	}
-	if err := update.Push(ctx, repo, nil); err != nil {
-		return unchanged, err
-	}
-	if sign != nil {
-		if _, err := signer.Sign(ctx, repo, update.Root.Descriptor, to.Repository, sign, signer.SignOptions{}); err != nil {
-			return unchanged, err
+	err = a.ontoMedia(ctx, to, func(repo *layout.WritableRepository) (err error) {
+		if unchanged, err = update.Check(ctx, repo); err != nil {
+			return err
 		}
-	}
-	return unchanged, w.Commit(ctx)
+		if err := update.Push(ctx, repo, nil); err != nil || sign == nil {
+			return err
+		}
+		_, err = signer.Sign(ctx, repo, update.Root.Descriptor, to.Repository, sign, signer.SignOptions{})
+		return err
+	})
+	return unchanged, err
 }
 
 func (v policyPublished) text(w io.Writer) {
@@ -177,7 +173,7 @@ func (v policyPublished) text(w io.Writer) {
 	} else if v.Unchanged {
 		verb = "already published"
 	}
-	fmt.Fprintf(w, "%s %s\n  digest %s\n", verb, v.Name, v.Digest)
+	fmt.Fprintf(w, "%s %s\n  update %s\n", verb, v.Name, v.Digest)
 	if v.Signer != "" {
 		fmt.Fprintf(w, "  signed by key %s\n", v.Signer)
 	} else {

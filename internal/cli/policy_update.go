@@ -146,7 +146,7 @@ func (a *app) updateWarnings(home *site.Home, present, next *signer.Policy, chan
 		list = append(list, noUpdateAfter)
 	}
 	for _, c := range changes {
-		if c.Part == "revoked" && c.Kind == compare.Removed {
+		if c.Part == compare.PartRevoked && c.Kind == compare.Removed {
 			list = append(list, c.Name+" was revoked, and would count again")
 		}
 	}
@@ -184,7 +184,7 @@ func (v policyUpdated) explain(line func(format string, args ...any)) {
 	if len(v.Changes) == 0 {
 		line("          only its wording changes, or its comments")
 	}
-	if !slices.ContainsFunc(v.Changes, func(c compare.PolicyChange) bool { return c.Part == "updates" }) {
+	if !slices.ContainsFunc(v.Changes, func(c compare.PolicyChange) bool { return c.Part == compare.PartUpdates }) {
 		line("updates   %s", v.Updates.text())
 	}
 	for _, w := range v.Warnings {
@@ -194,8 +194,7 @@ func (v policyUpdated) explain(line func(format string, args ...any)) {
 
 // changeText is a change for people.
 func changeText(c compare.PolicyChange) string {
-	text := map[string]string{"key": "key " + c.Name, "revoked": "revocation of " + c.Name, "rule": "rule for " + c.Name,
-		"order": "order of the rules", "updates": "who may replace the policy", "other": "more than is listed here; compare the policies"}[c.Part]
+	text := c.Subject()
 	switch {
 	case c.Old != "" && c.New != "":
 		return fmt.Sprintf("%s: %s (was %s)", text, ui.Value(c.New), ui.Value(c.Old))
@@ -213,7 +212,7 @@ func (v policyUpdated) text(w io.Writer) {
 	if v.Unchanged {
 		verb = "the policy is already"
 	}
-	fmt.Fprintf(w, "%s version %d\n  digest %s\n", verb, v.To.Version, v.To.Digest)
+	fmt.Fprintf(w, "%s version %d\n  update %s\n  policy %s\n", verb, v.To.Version, v.Digest, v.To.Digest)
 	if !v.Unchanged {
 		v.explain(func(format string, args ...any) { fmt.Fprintf(w, "  "+format+"\n", args...) })
 	}

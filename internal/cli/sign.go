@@ -2,12 +2,12 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 
 	"github.com/spf13/cobra"
 
+	"github.com/sealift/sealift/artifact"
 	"github.com/sealift/sealift/internal/delivery"
 	"github.com/sealift/sealift/internal/layout"
 	"github.com/sealift/sealift/signer"
@@ -64,7 +64,7 @@ func (a *app) sign(ctx context.Context, ref, keyFile string) error {
 }
 
 // addProof adds what refers to an artifact where the artifact is.
-func (a *app) addProof(ctx context.Context, ref string, f delivery.Found, add func(signer.Target) error) (err error) {
+func (a *app) addProof(ctx context.Context, ref string, f delivery.Found, add func(signer.Target) error) error {
 	if f.Media == nil {
 		repo, err := a.client.Repository(f.Repository)
 		if err != nil {
@@ -76,13 +76,6 @@ func (a *app) addProof(ctx context.Context, ref string, f delivery.Found, add fu
 		return withHint(usagef("the layout was written by another tool and gives the image no full name to sign it under"),
 			"copy it first: sealift mirror %s ./DIR, and sign that", ref)
 	}
-	w, err := layout.OpenWriter(ctx, f.Media.Dir())
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, w.Close()) }()
-	if err := add(w.WritableRepository(f.Repository)); err != nil {
-		return err
-	}
-	return w.Commit(ctx)
+	to := artifact.Location{Place: artifact.PlaceMedia, Path: f.Media.Dir(), Repository: f.Repository}
+	return a.ontoMedia(ctx, to, func(repo *layout.WritableRepository) error { return add(repo) })
 }

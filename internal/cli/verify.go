@@ -291,11 +291,10 @@ func (c check) one(ctx context.Context, f delivery.Found) (verified, *mirror.Dam
 	}
 	var failed []error
 	if c.signatures {
-		version, superseded, err := c.trust.Superseded(ctx, f)
-		if superseded {
-			v.Superseded = version
-		} else if err == nil {
-			v.Evidence, err = delivery.VerifySignature(ctx, f, c.trust)
+		evidence, superseded, err := delivery.Accept(ctx, f, c.trust)
+		v.Evidence = evidence
+		if superseded != nil {
+			v.Superseded = superseded.Version
 		}
 		failed = append(failed, err)
 	}

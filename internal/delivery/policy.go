@@ -83,21 +83,24 @@ func IsPolicy(ctx context.Context, f Found) (bool, error) {
 	return m.ArtifactType == artifact.TypePolicy, nil
 }
 
-// Superseded reports whether f is an update to the version of a policy that the policy of
-// t has already, or an older one: it can change nothing, whoever signed it, and those
-// who did may have no say any more. It fails as [artifact.ReadPolicyUpdate] does, but
-// not for what is no update.
-func (t Trust) Superseded(ctx context.Context, f Found) (version int, is bool, err error) {
-	if t.Policy == nil || f.Damage != nil {
-		return 0, false, nil
+// superseded returns the update that f is where it is to the version of a policy that the
+// policy of t has already, or an older one: it can change nothing, whoever signed it, and
+// those who did may have no say any more. For all else it returns nil. It fails as
+// [artifact.ReadPolicyUpdate] does, but not for what is no update.
+func (t Trust) superseded(ctx context.Context, f Found) (*artifact.PolicyUpdate, error) {
+	if t.Policy == nil {
+		return nil, nil
 	}
 	u, err := artifact.ReadPolicyUpdate(ctx, f.Store, f.Descriptor)
-	if errors.Is(err, artifact.ErrNotPolicy) {
-		return 0, false, nil
-	} else if err != nil {
-		return 0, false, fmt.Errorf("%s: %w", f.Name, err)
+	switch {
+	case errors.Is(err, artifact.ErrNotPolicy):
+		return nil, nil
+	case err != nil:
+		return nil, fmt.Errorf("%s: %w", f.Name, err)
+	case u.Version > t.Policy.Version:
+		return nil, nil
 	}
-	return u.Version, u.Version <= t.Policy.Version, nil
+	return u, nil
 }
 
 // ReadPolicy returns the policy that an update brings, and its bytes; signatures are not

@@ -151,22 +151,54 @@ func TestVerifyPolicy(t *testing.T) {
 	}
 }
 
-func TestSuperseded(t *testing.T) {
+// An update that is no newer is in nobody's way, whoever signed it; the rest is verified.
+func TestAccept(t *testing.T) {
 	t.Parallel()
 	s := newSigner(t)
 	m := newMedia(t)
-	m.policy("r.example/policy:4", 4, policyText(4, s.Key()), nil)
-	m.policy("r.example/policy:5", 5, policyText(5, s.Key()), nil)
-	m.policy("r.example/policy:6", 6, policyText(6, s.Key()), nil)
+	for version := 4; version <= 6; version++ {
+		m.policy(fmt.Sprintf("r.example/policy:%d", version), version, policyText(version, s.Key()), nil)
+	}
+	m.policy("r.example/policy:7", 7, policyText(7, s.Key()), s)
 	m.release("r.example/shop:1.0.0", "shop", "1.0.0", s)
-	want := map[string]bool{"r.example/policy:4": true, "r.example/policy:5": true, "r.example/policy:6": false, "r.example/shop:1.0.0": false}
-	trust := delivery.Trust{Policy: parsePolicy(t, policyText(5, s.Key()))}
-	for _, f := range m.find("") {
-		if _, got, err := trust.Superseded(t.Context(), f); err != nil || got != want[f.Name] {
-			t.Errorf("Superseded(%s) = %t, %v, want %t", f.Name, got, err, want[f.Name])
+	present := parsePolicy(t, policyText(5, s.Key()))
+	tests := []struct {
+		name       string
+		trust      delivery.Trust
+		superseded int
+		err        error
+	}{
+		{"r.example/policy:4", delivery.Trust{Policy: present}, 4, nil},
+		{"r.example/policy:5", delivery.Trust{Policy: present}, 5, nil},
+		{"r.example/policy:6", delivery.Trust{Policy: present}, 0, signer.ErrUnsigned},
+		{"r.example/policy:7", delivery.Trust{Policy: present}, 0, nil},
+		{"r.example/shop:1.0.0", delivery.Trust{Policy: present}, 0, signer.ErrNotAccepted},
+		{"r.example/policy:4", delivery.Trust{Keys: []*signer.Key{s.Key()}}, 0, signer.ErrUnsigned},
+		{"r.example/shop:1.0.0", delivery.Trust{Keys: []*signer.Key{s.Key()}}, 0, nil},
+	}
+	asked := 0
+	for _, tt := range tests {
+		for _, f := range m.find("") {
+			if f.Name != tt.name {
+				continue
+			}
+			asked++
+			evidence, update, err := delivery.Accept(t.Context(), f, tt.trust)
+			if !errors.Is(err, tt.err) || (update != nil) != (tt.superseded > 0) || update != nil && update.Version != tt.superseded {
+				t.Errorf("Accept(%s) = %+v, %v, want superseded %d and %v", f.Name, update, err, tt.superseded, tt.err)
+			}
+			if accepted := tt.err == nil && tt.superseded == 0; (evidence != nil) != accepted {
+				t.Errorf("Accept(%s) has evidence %+v, want any: %t", f.Name, evidence, accepted)
+			}
 		}
-		if _, got, err := (delivery.Trust{Keys: []*signer.Key{s.Key()}}).Superseded(t.Context(), f); err != nil || got {
-			t.Errorf("Superseded(%s) without a policy = %t, %v", f.Name, got, err)
+	}
+	if asked != len(tests) {
+		t.Errorf("%d of %d tests found what they name", asked, len(tests))
+	}
+	// Whoever is asked to verify an update verifies it, whatever its version.
+	for _, f := range m.find("") {
+		if _, err := delivery.VerifySignature(t.Context(), f, delivery.Trust{Policy: present}); f.Name == "r.example/policy:4" && !errors.Is(err, signer.ErrUnsigned) {
+			t.Errorf("VerifySignature(%s) = %v, want %v", f.Name, err, signer.ErrUnsigned)
 		}
 	}
 }

@@ -51,6 +51,21 @@ func VerifySignature(ctx context.Context, f Found, t Trust) (*signer.Evidence, e
 	return evidence, err
 }
 
+// Accept decides whether f may be used or carried on. It is [VerifySignature], but lets be
+// an update of the policy that is no newer than the policy of t, which is returned then in
+// place of evidence: media must not turn bad by having been used. It fails also as
+// [artifact.ReadPolicyUpdate] does, for what calls itself an update.
+func Accept(ctx context.Context, f Found, t Trust) (*signer.Evidence, *artifact.PolicyUpdate, error) {
+	if f.Damage != nil {
+		return nil, nil, f.Damage
+	}
+	if update, err := t.superseded(ctx, f); update != nil || err != nil {
+		return nil, update, err
+	}
+	evidence, err := VerifySignature(ctx, f, t)
+	return evidence, nil, err
+}
+
 // decide has the policy decide on f: on an update of itself by who may replace it.
 func (t Trust) decide(ctx context.Context, f Found) (*signer.Evidence, error) {
 	if is, err := IsPolicy(ctx, f); err != nil {
@@ -109,8 +124,11 @@ func (e *LeftBehindError) Error() string {
 
 // CheckCarried fails with [LeftBehindError] unless a plan carries, with its root, every
 // signature and attestation that the root was accepted for: who lists them may have
-// changed its mind in between.
+// changed its mind in between. Without evidence, e nil, there are none.
 func CheckCarried(root mirror.Root, e *signer.Evidence) error {
+	if e == nil {
+		return nil
+	}
 	carried := map[digest.Digest]bool{}
 	for _, d := range root.Referrers {
 		carried[d.Digest] = true

@@ -11,13 +11,43 @@ import (
 	"github.com/sealift/sealift/signer"
 )
 
+// Part is a part of a policy that may differ from another's.
+type Part string
+
+// The parts of a policy.
+const (
+	PartKey     Part = "key"
+	PartRoot    Part = "trustedRoot"
+	PartRevoked Part = "revoked"
+	PartRule    Part = "rule"
+	// PartOrder is that of the rules.
+	PartOrder   Part = "order"
+	PartUpdates Part = "updates"
+	// PartOther is what only the policies themselves tell.
+	PartOther Part = "other"
+)
+
+// Parts returns all parts, in the order in which [Policies] lists them.
+func Parts() []Part {
+	return []Part{PartKey, PartRoot, PartRevoked, PartRule, PartOrder, PartUpdates, PartOther}
+}
+
+// partWords say for people what each part is, ahead of its name where it has one.
+var partWords = map[Part]string{
+	PartKey:     "key",
+	PartRoot:    "trusted root",
+	PartRevoked: "revocation of",
+	PartRule:    "rule for",
+	PartOrder:   "order of the rules",
+	PartUpdates: "who may replace the policy",
+	PartOther:   "more than is listed here; compare the policies",
+}
+
 // PolicyChange is something that a policy says and another does not.
 type PolicyChange struct {
 	// Kind is added, removed or changed.
 	Kind string `json:"kind"`
-	// Part is key, trustedRoot, revoked, rule, updates, order (of the rules) or other,
-	// which is what only the policies themselves tell.
-	Part string `json:"part"`
+	Part Part   `json:"part"`
 	// Name is that of the key or root, the fingerprint of the key revoked, or the ids of
 	// the rule, "" for the rest.
 	Name string `json:"name,omitempty"`
@@ -25,16 +55,21 @@ type PolicyChange struct {
 	Pair
 }
 
+// Subject says for people what has changed, as "key vendor".
+func (c PolicyChange) Subject() string {
+	return strings.TrimSpace(partWords[c.Part] + " " + c.Name)
+}
+
 // Policies compares two policies: keys, trusted roots, what is revoked, rules, their
 // order, and who may replace them; each by name. Versions are not compared.
 func Policies(old, new *signer.Policy) []PolicyChange {
 	var list []PolicyChange
-	list = append(list, named("key", keyTexts(old), keyTexts(new))...)
-	list = append(list, named("trustedRoot", rootTexts(old), rootTexts(new))...)
-	list = append(list, named("revoked", revokedTexts(old.Revoked, old, new), revokedTexts(new.Revoked, old, new))...)
-	list = append(list, named("rule", ruleTexts(old), ruleTexts(new))...)
+	list = append(list, named(PartKey, keyTexts(old), keyTexts(new))...)
+	list = append(list, named(PartRoot, rootTexts(old), rootTexts(new))...)
+	list = append(list, named(PartRevoked, revokedTexts(old.Revoked, old, new), revokedTexts(new.Revoked, old, new))...)
+	list = append(list, named(PartRule, ruleTexts(old), ruleTexts(new))...)
 	if before, after := order(old, new), order(new, old); !slices.Equal(before, after) {
-		list = append(list, PolicyChange{Kind: Changed, Part: "order", Pair: Pair{strings.Join(before, "; "), strings.Join(after, "; ")}})
+		list = append(list, PolicyChange{Kind: Changed, Part: PartOrder, Pair: Pair{strings.Join(before, "; "), strings.Join(after, "; ")}})
 	}
 	updates := func(p *signer.Policy) map[string]string {
 		if len(p.Updates.Keys) == 0 {
@@ -42,17 +77,17 @@ func Policies(old, new *signer.Policy) []PolicyChange {
 		}
 		return map[string]string{"": SignedBy(p.Updates.Keys, p.Updates.Threshold)}
 	}
-	list = append(list, named("updates", updates(old), updates(new))...)
+	list = append(list, named(PartUpdates, updates(old), updates(new))...)
 	before, after := *old, *new
 	before.Version, after.Version = 0, 0
 	if len(list) == 0 && !reflect.DeepEqual(before, after) {
-		list = append(list, PolicyChange{Kind: Changed, Part: "other"})
+		list = append(list, PolicyChange{Kind: Changed, Part: PartOther})
 	}
 	return list
 }
 
 // named compares texts by name.
-func named(part string, old, new map[string]string) (list []PolicyChange) {
+func named(part Part, old, new map[string]string) (list []PolicyChange) {
 	for _, name := range slices.Sorted(maps.Keys(union(old, new))) {
 		before, was := old[name]
 		after, is := new[name]

@@ -85,9 +85,40 @@ func TestPolicies(t *testing.T) {
 			t.Errorf("%s (-want +got):\n%s", tt.name, diff)
 		}
 	}
+	all := map[compare.Part]bool{}
+	for _, tt := range tests {
+		for _, c := range compare.Policies(old, tt.new) {
+			all[c.Part] = true
+		}
+	}
+	for _, part := range compare.Parts() {
+		if !all[part] {
+			t.Errorf("no policy here differs in part %s", part)
+		}
+		delete(all, part)
+	}
+	if len(all) > 0 {
+		t.Errorf("Parts() lacks %v", all)
+	}
 	back := compare.Policies(tests[len(tests)-1].new, old)
 	if len(back) != 1 || back[0].Kind != compare.Removed || back[0].Old != "signed by 2 of a, b" {
 		t.Errorf("Policies() the other way = %+v", back)
+	}
+}
+
+// Whoever agrees to a change reads what it is of, whatever part that is.
+func TestPolicyChangeSubject(t *testing.T) {
+	t.Parallel()
+	words := map[string]compare.Part{}
+	for _, part := range compare.Parts() {
+		bare := compare.PolicyChange{Part: part}.Subject()
+		if other, twice := words[bare]; bare == "" || twice {
+			t.Errorf("part %s is called %q, as is %q", part, bare, other)
+		}
+		words[bare] = part
+		if got := (compare.PolicyChange{Part: part, Name: "x"}).Subject(); got != bare+" x" {
+			t.Errorf("Subject() of part %s = %q, want %q and its name", part, got, bare)
+		}
 	}
 }
 
