@@ -64,6 +64,7 @@ type disk struct {
 	at     string // where, on the bench
 	media  string // a directory on it
 	server *process
+	whole  testing.TB // the test that it lasts for, whichever part of it takes it out
 }
 
 // newDisk makes a file system and mounts it.
@@ -88,10 +89,10 @@ func (b *bench) newImage(t testing.TB, fs fileSystem) *disk {
 func (b *bench) insert(t testing.TB, fs fileSystem, image string) *disk {
 	t.Helper()
 	at := t.TempDir()
-	return &disk{fileSystem: fs, bench: b, from: image, at: at, media: filepath.Join(at, "media")}
+	return &disk{fileSystem: fs, bench: b, from: image, at: at, media: filepath.Join(at, "media"), whole: t}
 }
 
-// mount mounts the disk until it is unmounted or the test ends.
+// mount mounts the disk until it is unmounted or the test that made it ends.
 func (d *disk) mount(t testing.TB, readOnly bool) {
 	t.Helper()
 	if d.write == nil && d.read == nil {
@@ -103,7 +104,7 @@ func (d *disk) mount(t testing.TB, readOnly bool) {
 	} else {
 		d.serve(t, readOnly)
 	}
-	t.Cleanup(func() { d.try(t, "umount", d.at) }) // fails when it is unmounted
+	d.whole.Cleanup(func() { d.try(d.whole, "umount", d.at) }) // fails when it is unmounted
 }
 
 // serve mounts the disk by FUSE.
@@ -119,7 +120,7 @@ func (d *disk) serve(t testing.TB, readOnly bool) {
 		// that ends.
 		defer d.run(t, "losetup", "-d", from)
 	}
-	d.server = d.start(t, append(argv[:len(argv):len(argv)], from, d.at)...)
+	d.server = d.start(d.whole, append(argv[:len(argv):len(argv)], from, d.at)...)
 	d.server.await(t, d.shell, "mountpoint", "-q", d.at)
 }
 
