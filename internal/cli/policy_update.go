@@ -98,7 +98,11 @@ func (a *app) policyUpdate(ctx context.Context, ref string, yes, dryRun bool) er
 	if err := home.CheckUpdate(ctx, change); err != nil {
 		return a.recordUpdateRefusal(ctx, home, about, dryRun, err)
 	}
-	v.Changes = append(v.Changes, compare.Policies(present, update.Policy)...)
+	ids, err := home.AcceptedIDs()
+	if err != nil {
+		return err
+	}
+	v.Changes = append(v.Changes, compare.Policies(present, update.Policy, ids)...)
 	v.Updates = listUpdates(update.Policy)
 	for _, name := range update.Evidence.Decision.Keys {
 		v.Signers = append(v.Signers, policySigner{name, present.Keys[name].Fingerprint()})

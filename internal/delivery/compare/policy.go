@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sealift/sealift/artifact"
 	"github.com/sealift/sealift/signer"
 )
 
@@ -21,7 +22,10 @@ const (
 	PartRevoked Part = "revoked"
 	PartRule    Part = "rule"
 	// PartOrder is that of the rules.
-	PartOrder   Part = "order"
+	PartOrder Part = "order"
+	// PartDecides is who has to sign the releases of an id on which another rule
+	// decides.
+	PartDecides Part = "decides"
 	PartUpdates Part = "updates"
 	// PartOther is what only the policies themselves tell.
 	PartOther Part = "other"
@@ -29,7 +33,7 @@ const (
 
 // Parts returns all parts, in the order in which [Policies] lists them.
 func Parts() []Part {
-	return []Part{PartKey, PartRoot, PartRevoked, PartRule, PartOrder, PartUpdates, PartOther}
+	return []Part{PartKey, PartRoot, PartRevoked, PartRule, PartOrder, PartDecides, PartUpdates, PartOther}
 }
 
 // partWords say for people what each part is, ahead of its name where it has one.
@@ -39,6 +43,7 @@ var partWords = map[Part]string{
 	PartRevoked: "revocation of",
 	PartRule:    "rule for",
 	PartOrder:   "order of the rules",
+	PartDecides: "releases of",
 	PartUpdates: "who may replace the policy",
 	PartOther:   "more than is listed here; compare the policies",
 }
@@ -48,8 +53,8 @@ type PolicyChange struct {
 	// Kind is added, removed or changed.
 	Kind string `json:"kind"`
 	Part Part   `json:"part"`
-	// Name is that of the key or root, the fingerprint of the key revoked, or the ids of
-	// the rule, "" for the rest.
+	// Name is that of the key or root, the fingerprint of the key revoked, the ids of the
+	// rule, or the id that is decided on, "" for the rest.
 	Name string `json:"name,omitempty"`
 	// Old and New are texts for people, "" where there is none.
 	Pair
@@ -61,8 +66,9 @@ func (c PolicyChange) Subject() string {
 }
 
 // Policies compares two policies: keys, trusted roots, what is revoked, rules, their
-// order, and who may replace them; each by name. Versions are not compared.
-func Policies(old, new *signer.Policy) []PolicyChange {
+// order, who has to sign for ids, and for those that the old rules name, where another
+// rule decides, and who may replace the policy; each by name. Versions are not compared.
+func Policies(old, new *signer.Policy, ids []string) []PolicyChange {
 	var list []PolicyChange
 	list = append(list, named(PartKey, keyTexts(old), keyTexts(new))...)
 	list = append(list, named(PartRoot, rootTexts(old), rootTexts(new))...)
@@ -71,6 +77,7 @@ func Policies(old, new *signer.Policy) []PolicyChange {
 	if before, after := order(old, new), order(new, old); !slices.Equal(before, after) {
 		list = append(list, PolicyChange{Kind: Changed, Part: PartOrder, Pair: Pair{strings.Join(before, "; "), strings.Join(after, "; ")}})
 	}
+	list = append(list, named(PartDecides, deciders(old, new, ids), deciders(new, old, ids))...)
 	updates := func(p *signer.Policy) map[string]string {
 		if len(p.Updates.Keys) == 0 {
 			return nil
@@ -138,13 +145,18 @@ func revokedTexts(revoked map[string]string, policies ...*signer.Policy) map[str
 func ruleTexts(p *signer.Policy) map[string]string {
 	texts := map[string]string{}
 	for _, r := range p.Rules {
-		text := SignedBy(signers(p, r.Keys, r.Identities), r.Threshold) + windowText(r.Window)
-		for _, a := range r.Attestations {
-			text += "; attested " + a.Type + " by " + strings.Join(signers(p, a.Keys, a.Identities), ", ")
-		}
-		texts[idsText(r)] = text
+		texts[idsText(r)] = ruleText(p, r)
 	}
 	return texts
+}
+
+// ruleText says who must have signed and attested, and when.
+func ruleText(p *signer.Policy, r signer.Rule) string {
+	text := SignedBy(signers(p, r.Keys, r.Identities), r.Threshold) + windowText(r.Window)
+	for _, a := range r.Attestations {
+		text += "; attested " + a.Type + " by " + strings.Join(signers(p, a.Keys, a.Identities), ", ")
+	}
+	return text
 }
 
 // signers names keys, and identities with the root that each is believed by.
@@ -170,6 +182,35 @@ func idsText(r signer.Rule) string {
 	}
 	slices.Sort(ids)
 	return strings.Join(ids, ", ")
+}
+
+// deciders says who has to sign, by p, for ids and for those that a rule of either policy
+// names, as far as a rule for other ids decides by other. Without this a rule that is put
+// ahead of another would look like one more.
+func deciders(p, other *signer.Policy, ids []string) map[string]string {
+	asked := slices.Clone(ids)
+	for _, r := range slices.Concat(p.Rules, other.Rules) {
+		for _, glob := range r.IDs {
+			if id := glob.String(); artifact.CheckID(id) == nil {
+				asked = append(asked, id)
+			}
+		}
+	}
+	texts := map[string]string{}
+	for _, id := range asked {
+		mine, theirs := ruleFor(p, id), ruleFor(other, id)
+		if mine != nil && theirs != nil && idsText(*mine) != idsText(*theirs) {
+			texts[id] = ruleText(p, *mine)
+		}
+	}
+	return texts
+}
+
+func ruleFor(p *signer.Policy, id string) *signer.Rule {
+	if number, _ := p.Match(id); number > 0 {
+		return &p.Rules[number-1]
+	}
+	return nil
 }
 
 // order has the rules of p that other has too, in their order.

@@ -68,6 +68,9 @@ func TestPolicies(t *testing.T) {
 		{"rules", policy(2, ab, "rules: [{ids: [a.b/z], require: {keys: [a, b], threshold: all}, notBefore: 2027-01-01T00:00:00Z}, {ids: [a.b/w], require: {keys: [b]}}]"), []string{
 			"added rule a.b/w  -> signed by b", "removed rule a.b/x, a.b/y signed by a -> ", "changed rule a.b/z signed by 1 of a, b -> signed by 2 of a, b, from 2027-01-01T00:00:00Z",
 		}},
+		{"a rule ahead of another", policy(2, []string{key("a", a, ""), key("b", b, ""), key("c", c, "")}, strings.Replace(rules, "[{", "[{ids: ['a.b/x', 'a.b/w'], require: {keys: [c]}}, {", 1)), []string{
+			"added key c  -> " + c.Fingerprint(), "added rule a.b/w, a.b/x  -> signed by c", "changed decides a.b/x signed by a -> signed by c",
+		}},
 		{"their order", policy(2, ab, "rules: [{ids: [a.b/z], require: {keys: [a, b]}}, {ids: [a.b/x, a.b/y], require: {keys: [a]}}]"), []string{"changed order  a.b/x, a.b/y; a.b/z -> a.b/z; a.b/x, a.b/y"}},
 		{"an identity, and what it attests", policy(2, ab, strings.Replace(rules, "{keys: [a, b]}",
 			"{keys: [a, b], identities: [{issuer: i, subject: s}], threshold: 2, attestations: [{type: vuln, keys: [b], identities: [{issuer: i, subject: s}]}]}", 1)+rooted), []string{
@@ -78,7 +81,7 @@ func TestPolicies(t *testing.T) {
 	}
 	for _, tt := range tests {
 		var got []string
-		for _, c := range compare.Policies(old, tt.new) {
+		for _, c := range compare.Policies(old, tt.new, []string{"c.d/installed"}) {
 			got = append(got, fmt.Sprintf("%s %s %s %s -> %s", c.Kind, c.Part, c.Name, c.Old, c.New))
 		}
 		if diff := cmp.Diff(tt.want, got); diff != "" {
@@ -87,7 +90,7 @@ func TestPolicies(t *testing.T) {
 	}
 	all := map[compare.Part]bool{}
 	for _, tt := range tests {
-		for _, c := range compare.Policies(old, tt.new) {
+		for _, c := range compare.Policies(old, tt.new, []string{"c.d/installed"}) {
 			all[c.Part] = true
 		}
 	}
@@ -100,7 +103,7 @@ func TestPolicies(t *testing.T) {
 	if len(all) > 0 {
 		t.Errorf("Parts() lacks %v", all)
 	}
-	back := compare.Policies(tests[len(tests)-1].new, old)
+	back := compare.Policies(tests[len(tests)-1].new, old, nil)
 	if len(back) != 1 || back[0].Kind != compare.Removed || back[0].Old != "signed by 2 of a, b" {
 		t.Errorf("Policies() the other way = %+v", back)
 	}
