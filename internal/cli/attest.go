@@ -25,7 +25,8 @@ it was built, and attaches it: an in-toto statement in a sigstore bundle that re
 the artifact. It travels along, inspect lists it, and cosign verifies it. Several may
 stand beside each other; the same again, by the same key, changes nothing.
 
-An attestation is no signature: verify and policies pass it over.`,
+An attestation is no signature: it accepts nothing. A policy may want one beside
+signatures (see require.attestations in docs/format.md).`,
 		Example: "  sealift attest registry.example.com/shop:1.0.0 --type spdxjson --predicate sbom.spdx.json --key cosign.key\n" +
 			"  sealift attest registry.example.com/shop:1.0.0 --type https://example.com/test-report --predicate report.json --key cosign.key",
 		Args: args(1, 1, "one REF"),
